@@ -1,0 +1,1 @@
+"""Prefect flows: which steps run, over what; `python -m flows` starts them."""

@@ -6,6 +6,7 @@ is a bug and keeps its traceback.
 
 * MergegridError
   - InputError (also a ValueError): an experiment, recipe or argument is wrong
+    + UnknownNameError: there is no such method, option, suite, ...
   - LayoutError (also a ValueError): models that cannot be merged with one another
   - NonFiniteError (also a ValueError): NaN or infinity in a parameter or statistic
   - MissingPrerequisiteError: a step needs something that no earlier step has made
@@ -24,6 +25,23 @@ class MergegridError(Exception):
 
 class InputError(MergegridError, ValueError):
     """An experiment, recipe or argument is wrong."""
+
+
+class UnknownNameError(InputError):
+    """There is no such thing; the message says what was probably meant, and what is.
+
+    Args:
+        thing: what was looked up, such as "method" or "option of ties".
+        name: the name that is not known.
+        known: the names that are.
+    """
+
+    def __init__(self, thing: str, name: str, known: Iterable[str]) -> None:
+        names = list(known)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        there_are = ", ".join(names) if names else "none"
+        super().__init__(f"There is no {thing} {name!r}.{hint} Known: {there_are}.")
 
 
 class LayoutError(MergegridError, ValueError):
@@ -56,21 +74,3 @@ class DamagedArtifactError(StorageError):
 
 class ResultsError(MergegridError):
     """The results database or ledger cannot be used."""
-
-
-def unknown(thing: str, name: str, known: Iterable[str]) -> InputError:
-    """Say that there is no such thing, what was probably meant, and what there is.
-
-    Args:
-        thing: what was looked up, such as "method" or "option of ties".
-        name: the name that is not known.
-        known: the names that are.
-
-    Returns:
-        The error, for the caller to raise.
-    """
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    there_are = ", ".join(names) if names else "none"
-    return InputError(f"There is no {thing} {name!r}.{hint} Known: {there_are}.")

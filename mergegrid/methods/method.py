@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from torch import Tensor
 
-from mergegrid.errors import InputError, unknown
+from mergegrid.errors import InputError, UnknownNameError
 
 Option: TypeAlias = Any
 """A number, a string, a boolean, None, or a tuple of numbers."""
@@ -185,12 +185,15 @@ class Method:
             The recipe.
 
         Raises:
-            InputError: if an option is unknown or out of range.
+            UnknownNameError: if an option is unknown.
+            InputError: if an option is out of range.
         """
         given = dict(options or {})
         for name in given:
             if name not in self.options.model_fields:
-                raise unknown(f"option of {self.name}", name, self.options.model_fields)
+                raise UnknownNameError(
+                    f"option of {self.name}", name, self.options.model_fields
+                )
         try:
             checked = self.options(**given)
         except ValidationError as error:
