@@ -8,13 +8,18 @@ one of these, by name (the engine hands over exactly those that a function asks 
     task_vectors  Float[Tensor, "expert *shape"]    experts - pretrained, float32
     fisher        Float[Tensor, "expert *shape"]    diagonal Fisher information
     grams         Float[Tensor, "expert d_in d_in"] Gram matrices of the layer's inputs
-    norms         Float[Tensor, " expert"]          whole-model L2 norms, float64
-    thresholds    Float[Tensor, " expert"]          trim thresholds of the whole model
+    norms         Float[Tensor, " expert"]          L2 norms of the model, float64
+    thresholds    Float[Tensor, " expert"]          trim thresholds of the model, for
+                                                    the option `density`
     ties_kept     Int[Tensor, " expert"]            entries equal to the threshold that
                                                     are kept in this parameter
     uniform       Float[Tensor, "expert *shape"]    keyed uniform draws in [0, 1)
     survey        Tensor                            the sum of `Method.survey` over all
                                                     parameters of the model
+
+"The model" is the whole model, or this parameter alone where the option `scope` says
+so. `pretrained`, `fisher` and `grams` exist only where a method says that it needs
+them.
 
 Keyword-only arguments are options, annotated with their range and a description, with
 the paper's value as default.
@@ -26,7 +31,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -128,6 +133,15 @@ class Method:
     """Default of the option `scale`, which methods on task vectors share:
     pretrained + scale * merged task vector. None for all other methods."""
 
+    density: float | None = None
+    """Default of the option `density`, which methods that trim task vectors share: the
+    fraction of entries kept. None for all other methods."""
+
+    scope: str | None = None
+    """Default of the option `scope`, which methods with whole-model quantities share:
+    "model", or "tensor" to merge every tensor as if it were a model of its own. None
+    for all other methods."""
+
     sweep: Mapping[str, tuple[Option, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -145,11 +159,31 @@ class Method:
     @functools.cached_property
     def options(self) -> type[BaseModel]:
         """The schema of its options: type, range, default and description of each."""
-        fields: dict[str, Any] = {
+        fields: dict[str, Any] = {}
+        if self.density is not None:
+            fields["density"] = (
+                float,
+                Field(
+                    default=self.density,
+                    gt=0,
+                    le=1,
+                    description="fraction of a task vector's entries that is kept",
+                ),
+            )
+        fields |= {
             name: (parameter.annotation, parameter.default)
             for name, parameter in inspect.signature(self.merge).parameters.items()
             if parameter.kind is parameter.KEYWORD_ONLY
         }
+        if self.scope is not None:
+            fields["scope"] = (
+                Literal["model", "tensor"],
+                Field(
+                    default=self.scope,
+                    description="extent over which norms, angles, magnitudes and "
+                    "majorities are taken",
+                ),
+            )
         if self.scale is not None:
             fields["scale"] = (
                 float,
@@ -170,10 +204,25 @@ class Method:
         """The tensors that `merge` takes, by name."""
         return _positional(self.merge)
 
+    @property
+    def draws(self) -> bool:
+        """Whether its result depends on random draws, and so on a seed."""
+        return "uniform" in self.arguments
+
     @functools.cached_property
     def surveyed(self) -> tuple[str, ...]:
         """The tensors that `survey` takes, by name; none without a survey."""
         return _positional(self.survey) if self.survey is not None else ()
+
+    @functools.cached_property
+    def surveyed_options(self) -> tuple[str, ...]:
+        """The options that `survey` takes, by name; none without a survey."""
+        return _keywords(self.survey) if self.survey is not None else ()
+
+    @functools.cached_property
+    def merged_options(self) -> tuple[str, ...]:
+        """The options that `merge` takes; shared ones are the engine's."""
+        return _keywords(self.merge)
 
     def recipe(self, options: Mapping[str, Option] | None = None) -> Recipe:
         """Check options and spell the defaults out.
@@ -212,6 +261,14 @@ def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
         name
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is not parameter.KEYWORD_ONLY
+    )
+
+
+def _keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
     )
 
 

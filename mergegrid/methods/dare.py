@@ -1,0 +1,101 @@
+"""DARE: task arithmetic on randomly thinned task vectors."""
+
+import math
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.task_arithmetic import NO_VALIDATION_SCALE
+
+
+def dare(
+    task_vectors: Float[Tensor, "expert *shape"],
+    uniform: Float[Tensor, "expert *shape"],
+    *,
+    drop_rate: Annotated[
+        float, Field(ge=0, lt=1, description="probability of dropping an entry")
+    ] = 0.5,
+    rescale: Annotated[
+        Literal["inverse", "norm"],
+        Field(description="how the loss is made up for: 1 / (1 - drop_rate), or norm"),
+    ] = "inverse",
+) -> Float[Tensor, "*shape"]:
+    """Merge one parameter's task vectors after dropping entries at random.
+
+    Every entry of every expert is dropped with probability p, by itself, and what is
+    left is divided by 1 - p, which keeps the expectation; then the task vectors are
+    added up as in task arithmetic, which p = 0 is. `norm` rescales each task vector to
+    the L1 norm that it had before instead, tensor by tensor, as mergekit does.
+
+    Args:
+        task_vectors: expert minus pretrained, for every expert.
+        uniform: independent draws from [0, 1); an entry is dropped below `drop_rate`,
+            so that a higher rate drops a superset.
+        drop_rate: p, the fraction dropped (not kept), less than 1.
+        rescale: see above.
+
+    Returns:
+        The merged task vector, before scaling, in the precision of `task_vectors`.
+
+    Source:
+        Yu et al., "Language Models are Super Mario", ICML 2024, arXiv:2311.03099.
+    """
+    kept = task_vectors.where(uniform >= drop_rate, 0)
+    if rescale == "inverse":
+        return kept.sum(dim=0) / (1 - drop_rate)
+    axes = tuple(range(1, kept.dim()))
+    before = task_vectors.abs().sum(dim=axes, keepdim=True)
+    after = kept.abs().sum(dim=axes, keepdim=True)
+    return (kept * (before / after).where(after > 0, 0)).sum(dim=0)
+
+
+def dare_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
+    """Count the floating-point operations of DARE on one parameter.
+
+    Args:
+        shape: the parameter's shape.
+        experts: their number M.
+        **options: the recipe's options.
+
+    Returns:
+        Task arithmetic's, and for every entry of every expert a draw, a comparison and
+        the masking; the division by 1 - p once per entry. Rescaling to the norm takes
+        five operations per entry and expert instead of the division.
+    """
+    rescaling = 5 * experts if options.get("rescale") == "norm" else 1
+    return (2 * experts + 1 + 3 * experts + rescaling) * math.prod(shape)
+
+
+def dare_paper_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> float:
+    """Count as the Realistic Evaluation paper does, Table 3: (6M + 1) dk.
+
+    Args:
+        shape: the parameter's shape.
+        experts: their number M.
+        **_options: the recipe's options, on which the count does not depend.
+
+    Returns:
+        Floating-point operations.
+    """
+    return float((6 * experts + 1) * math.prod(shape))
+
+
+METHOD = Method(
+    name="dare",
+    title="DARE",
+    merge=dare,
+    version=1,
+    source='Yu et al., "Language models are Super Mario: absorbing abilities from '
+    'homologous models as a free lunch", ICML 2024, arXiv:2311.03099',
+    flops=dare_flops,
+    paper_flops=dare_paper_flops,
+    needs=frozenset({Need.PRETRAINED}),
+    scale=NO_VALIDATION_SCALE,
+    sweep=MappingProxyType(
+        {"drop_rate": tuple(tenth / 10 for tenth in range(10)), "scale": ("best",)}
+    ),
+)

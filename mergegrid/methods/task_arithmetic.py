@@ -1,0 +1,85 @@
+"""Task arithmetic: the sum of the task vectors, scaled."""
+
+import math
+from types import MappingProxyType
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mergegrid.methods.method import Method, Need, Option
+
+NO_VALIDATION_SCALE = 0.4
+"""The scale for want of validation data, by the TIES paper."""
+
+SCALES = tuple(tenth / 10 for tenth in range(1, 11))
+"""The Realistic Evaluation paper's scales, 0.1 to 1.0, Table 5."""
+
+
+def task_arithmetic(
+    task_vectors: Float[Tensor, "expert *shape"],
+) -> Float[Tensor, "*shape"]:
+    """Merge one parameter's task vectors into their sum.
+
+    The merged parameter is pretrained + scale * sum_e task_vector_e; at a scale of one
+    over the number of experts it is the average.
+
+    Args:
+        task_vectors: expert minus pretrained, for every expert.
+
+    Returns:
+        The merged task vector, before scaling, in the precision of `task_vectors`.
+
+    Source:
+        Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023,
+        arXiv:2212.04089.
+    """
+    return task_vectors.sum(dim=0)
+
+
+def task_arithmetic_flops(
+    shape: tuple[int, ...], experts: int, **_options: Option
+) -> int:
+    """Count the floating-point operations of task arithmetic on one parameter.
+
+    Args:
+        shape: the parameter's shape.
+        experts: their number M.
+        **_options: the recipe's options, on which the count does not depend.
+
+    Returns:
+        Per entry, M differences, M - 1 additions and the multiply-add of the scale.
+    """
+    return (2 * experts + 1) * math.prod(shape)
+
+
+def task_arithmetic_paper_flops(
+    shape: tuple[int, ...], experts: int, **_options: Option
+) -> float:
+    """Count as the Realistic Evaluation paper does, Table 3: (2M + 1) dk.
+
+    Args:
+        shape: the parameter's shape.
+        experts: their number M.
+        **_options: the recipe's options, on which the count does not depend.
+
+    Returns:
+        Floating-point operations.
+    """
+    return float((2 * experts + 1) * math.prod(shape))
+
+
+METHOD = Method(
+    name="task_arithmetic",
+    title="Task Arithmetic",
+    merge=task_arithmetic,
+    version=1,
+    source='Ilharco et al., "Editing models with task arithmetic", ICLR 2023, '
+    "arXiv:2212.04089",
+    flops=task_arithmetic_flops,
+    paper_flops=task_arithmetic_paper_flops,
+    needs=frozenset({Need.PRETRAINED}),
+    scale=NO_VALIDATION_SCALE,
+    # The paper's sweep leaves out the scale at which task arithmetic is the average,
+    # and with it, for many experts, everything near the best scale.
+    sweep=MappingProxyType({"scale": ("1/M", *SCALES)}),
+)
