@@ -1,0 +1,1 @@
+"""Statistics: what methods need to know about an expert besides its parameters."""
