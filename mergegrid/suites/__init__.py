@@ -1,0 +1,11 @@
+"""Every suite, by name.
+
+To add one, write its module and add its class here; its fields are its options.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mergegrid.suites.glyphs import Glyphs
+
+SUITES: Mapping[str, type[Glyphs]] = MappingProxyType({"glyphs": Glyphs})

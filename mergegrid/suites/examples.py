@@ -1,0 +1,91 @@
+"""Examples: labelled inputs that are fetched in batches."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+Batch: TypeAlias = dict[str, Tensor]
+"""Inputs by name, `label` among them; the first axis of each counts examples."""
+
+
+class Examples(Protocol):
+    """A fixed sequence of labelled inputs."""
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        ...
+
+    def __getitem__(self, indices: Tensor | slice) -> Batch:
+        """Fetch some of the examples, in the order asked for."""
+        ...
+
+
+class TensorExamples:
+    """Examples held in memory.
+
+    Args:
+        tensors: the inputs by name, all with the same first axis.
+
+    Raises:
+        ValueError: if the tensors do not agree on the number of examples.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        sizes = {name: len(tensor) for name, tensor in tensors.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"Inputs differ in their number of examples: {sizes}.")
+        self._tensors = dict(tensors)
+        self._size = next(iter(sizes.values()))
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return self._size
+
+    def __getitem__(self, indices: Tensor | slice) -> Batch:
+        """Fetch some of the examples, in the order asked for."""
+        return {name: tensor[indices] for name, tensor in self._tensors.items()}
+
+
+class Concatenation:
+    """Several sets of examples, one after the other, read only where asked for.
+
+    Args:
+        parts: the sets; all have the same inputs.
+
+    Raises:
+        ValueError: if there are no parts.
+    """
+
+    def __init__(self, parts: Sequence[Examples]) -> None:
+        if not parts:
+            raise ValueError("There is nothing to concatenate.")
+        self._parts = tuple(parts)
+        self._ends = list(itertools.accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        """Count the examples of all parts."""
+        return self._ends[-1]
+
+    def __getitem__(self, indices: Tensor | slice) -> Batch:
+        """Fetch some of the examples, in the order asked for."""
+        if isinstance(indices, slice):
+            indices = torch.arange(len(self))[indices]
+        ends = torch.tensor(self._ends)
+        owners = torch.searchsorted(ends, indices, right=True)
+        pieces: list[Batch] = []
+        places: list[Tensor] = []
+        for owner in owners.unique().tolist():
+            place = (owners == owner).nonzero().flatten()
+            start = self._ends[owner] - len(self._parts[owner])
+            pieces.append(self._parts[owner][indices[place] - start])
+            places.append(place)
+        if not pieces:
+            return self._parts[0][:0]
+        order = torch.cat(places).argsort()
+        return {
+            name: torch.cat([piece[name] for piece in pieces])[order]
+            for name in pieces[0]
+        }

@@ -1,0 +1,256 @@
+"""Training: pretrained models, experts and multitask models, all by the same loop."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from mergegrid.errors import InputError
+from mergegrid.evaluation import evaluate
+from mergegrid.suites.examples import Batch, Examples
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told the step that is done, and how many there are at most."""
+
+
+class TrainingSettings(BaseModel):
+    """How a model is trained: AdamW, a warm-up, a cosine, early stopping."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    steps: int = Field(default=1000, ge=0, description="most updates")
+    batch_size: int = Field(default=128, ge=1, description="examples per update")
+    learning_rate: float = Field(default=2e-5, gt=0, description="peak learning rate")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="decay of parameters with two or more axes"
+    )
+    warmup_steps: int = Field(
+        default=0, ge=0, description="updates until the learning rate is at its peak"
+    )
+    final_learning_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="end of the cosine, as a fraction of the peak",
+    )
+    clip_norm: float = Field(
+        default=1.0, gt=0, description="L2 norm to which gradients are clipped"
+    )
+    evaluate_every: int = Field(
+        default=50, ge=1, description="updates between looks at the validation split"
+    )
+    patience: int = Field(
+        default=5, ge=1, description="looks without improvement before training stops"
+    )
+
+    def learning_rate_at(self, step: int) -> float:
+        """Give the learning rate of one update.
+
+        Args:
+            step: the update, from 0.
+
+        Returns:
+            The learning rate: linear up to the peak, then along half a cosine.
+        """
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        fraction = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        cosine = (1 + math.cos(math.pi * fraction)) / 2
+        floor = self.final_learning_rate
+        return self.learning_rate * (floor + (1 - floor) * cosine)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One look at a model while it was trained."""
+
+    step: int
+    """Updates made so far."""
+
+    loss: float | None
+    """Mean training loss since the look before; None before any update."""
+
+    validation: float
+    """Accuracy on the validation split, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What training did, and what it took."""
+
+    steps: int
+    """Updates made."""
+
+    best_step: int
+    """The update after which the parameters were kept: the first of the best on
+    validation."""
+
+    examples: int
+    """Examples seen in all updates, repetitions included."""
+
+    history: tuple[Checkpoint, ...]
+    """Every look at the validation split, the first before any update."""
+
+    flops: int
+    """Of all updates; those of the first are counted, a multiply-add as two."""
+
+
+def train(
+    model: nn.Module,
+    examples: Examples,
+    validation: Examples,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> TrainingRecord:
+    """Train the parameters that require gradients, in place.
+
+    Every epoch is a new order of all examples. The parameters that did best on
+    validation are kept. With the same seed, device and number of threads, the outcome
+    is the same. On a GPU, training uses bfloat16 where that is safe (mixed precision);
+    the model stays on the device that `accelerate` chose.
+
+    Args:
+        model: gives log-probabilities [example, label] for a batch.
+        examples: what to train on.
+        validation: what to stop early by.
+        settings: how.
+        seed: decides the order of the examples.
+        progress: told about every update.
+
+    Returns:
+        What was done; the model is left in evaluation mode.
+
+    Raises:
+        InputError: if there are no examples, or the loss is not finite.
+    """
+    if not len(examples) or not len(validation):
+        raise InputError("Training needs examples to train on, and some to validate.")
+    on_gpu = torch.cuda.is_available()
+    accelerator = Accelerator(mixed_precision="bf16" if on_gpu else "no")
+    prepared, optimizer = accelerator.prepare(model, _optimizer(model, settings))
+    batches = _Batches(examples, settings.batch_size, seed)
+
+    best = _Best(model, evaluate(model, validation).value)
+    history = [Checkpoint(0, None, best.validation)]
+    losses: list[Tensor] = []
+    flops = step = 0
+    model.train()
+    for step in range(1, settings.steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(step - 1)
+        batch = batches.next(accelerator.device)
+        if step == 1:
+            with FlopCounterMode(display=False) as counter:
+                loss = _update(accelerator, prepared, optimizer, batch, settings)
+            flops = counter.get_total_flops()
+        else:
+            loss = _update(accelerator, prepared, optimizer, batch, settings)
+        losses.append(loss)
+        if step % settings.evaluate_every == 0 or step == settings.steps:
+            mean = torch.stack(losses).mean().item()
+            if not math.isfinite(mean):
+                raise InputError(
+                    f"The loss became {mean} before step {step}; lower the learning "
+                    f"rate of {settings.learning_rate}."
+                )
+            losses.clear()
+            history.append(Checkpoint(step, mean, evaluate(model, validation).value))
+            best.consider(step, history[-1].validation)
+            model.train()
+        if progress is not None:
+            progress(step, settings.steps)
+        if best.looks_since >= settings.patience:
+            break
+    best.restore()
+    model.eval()
+    return TrainingRecord(
+        steps=step,
+        best_step=best.step,
+        examples=step * settings.batch_size,
+        history=tuple(history),
+        flops=flops * step,
+    )
+
+
+def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+    )
+
+
+def _update(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: AcceleratedOptimizer,
+    batch: Batch,
+    settings: TrainingSettings,
+) -> Tensor:
+    with accelerator.autocast():
+        log_probabilities = model(batch)
+    loss = functional.nll_loss(log_probabilities.float(), batch["label"])
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.detach()
+
+
+class _Batches:
+    """Batches of examples in random order, epoch after epoch."""
+
+    def __init__(self, examples: Examples, batch_size: int, seed: int) -> None:
+        self._examples = examples
+        self._batch_size = batch_size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._queue = torch.zeros(0, dtype=torch.int64)
+
+    def next(self, device: torch.device) -> Batch:
+        while len(self._queue) < self._batch_size:
+            epoch = torch.randperm(len(self._examples), generator=self._generator)
+            self._queue = torch.cat([self._queue, epoch])
+        indices = self._queue[: self._batch_size]
+        self._queue = self._queue[self._batch_size :]
+        batch = self._examples[indices]
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+class _Best:
+    """The parameters that did best so far, and how long ago that was."""
+
+    def __init__(self, model: nn.Module, validation: float) -> None:
+        self._trained = [p for p in model.parameters() if p.requires_grad]
+        self.step = 0
+        self.validation = validation
+        self.looks_since = 0
+        self._kept = self._copy()
+
+    def consider(self, step: int, validation: float) -> None:
+        self.looks_since += 1
+        if validation > self.validation:
+            self.step, self.validation, self.looks_since = step, validation, 0
+            self._kept = self._copy()
+
+    def restore(self) -> None:
+        with torch.no_grad():
+            for parameter, kept in zip(self._trained, self._kept, strict=True):
+                parameter.copy_(kept)
+
+    def _copy(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self._trained]
