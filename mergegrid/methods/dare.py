@@ -47,10 +47,11 @@ def dare(
     kept = task_vectors.where(uniform >= drop_rate, 0)
     if rescale == "inverse":
         return kept.sum(dim=0) / (1 - drop_rate)
-    axes = tuple(range(1, kept.dim()))
-    before = task_vectors.abs().sum(dim=axes, keepdim=True)
-    after = kept.abs().sum(dim=axes, keepdim=True)
-    return (kept * (before / after).where(after > 0, 0)).sum(dim=0)
+    rows = (len(kept), -1)
+    before = task_vectors.reshape(rows).abs().sum(dim=1, keepdim=True)
+    after = kept.reshape(rows).abs().sum(dim=1, keepdim=True)
+    rescaled = kept.reshape(rows) * (before / after).where(after > 0, 0)
+    return rescaled.sum(dim=0).view(kept.shape[1:])
 
 
 def dare_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:

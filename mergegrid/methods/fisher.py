@@ -81,7 +81,7 @@ def fisher_survey(
     Returns:
         Sums of squares, in float64.
     """
-    return fisher.flatten(1).double().square().sum(dim=1)
+    return fisher.reshape(len(fisher), -1).double().square().sum(dim=1)
 
 
 def fisher_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:

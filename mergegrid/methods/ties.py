@@ -130,8 +130,9 @@ def trim(
     larger = magnitudes > thresholds.view(each)
     equal = magnitudes == thresholds.view(each)
     # Ranking equal entries is slow, and needed only where some of them fall.
-    if selection == "exact" and (equal.flatten(1).sum(dim=1) > ties_kept).any():
-        rank = equal.flatten(1).cumsum(dim=1).view(equal.shape)
+    rows = equal.reshape(len(equal), -1)
+    if selection == "exact" and (rows.sum(dim=1) > ties_kept).any():
+        rank = rows.cumsum(dim=1).view(equal.shape)
         equal &= rank <= ties_kept.view(each)
     return task_vectors.where(larger | equal, 0)
 
