@@ -1,0 +1,189 @@
+"""Files in a local directory, each either complete or absent, also after a crash."""
+
+import os
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+_STALE_SECONDS = 7 * 24 * 3600  # no step takes longer, so nobody writes it any more
+
+
+def flush(path: Path) -> None:
+    """Make a file's bytes, or a directory's names, survive a power cut.
+
+    Args:
+        path: the file or directory.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def place(temporary: Path, target: Path) -> None:
+    """Give a finished file its final name, in one step.
+
+    Args:
+        temporary: the finished file, on the same file system.
+        target: its name from now on; what was there before is replaced.
+    """
+    flush(temporary)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary.replace(target)
+    flush(target.parent)
+
+
+@contextmanager
+def temporary_file(directory: Path) -> Generator[Path]:
+    """Name a file that is gone at the end, unless it was renamed.
+
+    Args:
+        directory: where to put it; made where it is missing.
+
+    Yields:
+        The path of a file that does not exist yet.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / uuid4().hex
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what processes that were killed have left among temporary files.
+
+    Args:
+        directory: holds temporary files and directories only.
+    """
+    if not directory.is_dir():
+        return
+    for path in directory.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime > time.time() - _STALE_SECONDS:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+class Directory:
+    """The files of a root that is a local directory.
+
+    Args:
+        path: the directory.
+        temporary: a directory on the same file system, for files in the making.
+    """
+
+    def __init__(self, path: Path, temporary: Path) -> None:
+        self._path = path
+        self._temporary = temporary
+
+    def probe(self, *, create: bool) -> None:
+        """Raise an OSError if the directory cannot be used.
+
+        Args:
+            create: whether to make it, and to insist that it is writable.
+
+        Raises:
+            NotADirectoryError: if there is no directory.
+        """
+        if create:
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            with temporary_file(self._temporary) as path:
+                path.touch()
+        elif not self._path.is_dir():
+            raise NotADirectoryError("there is no such directory")
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes.
+
+        Args:
+            path: relative to the root, like all that follow.
+
+        Returns:
+            The bytes.
+        """
+        return (self._path / path).read_bytes()
+
+    def get(self, path: str, local: Path) -> None:
+        """Copy a file out.
+
+        Args:
+            path: the file.
+            local: where the copy goes.
+        """
+        shutil.copyfile(self._path / path, local)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Store bytes under a name.
+
+        Args:
+            path: the name.
+            data: the bytes.
+        """
+        with temporary_file(self._temporary) as temporary:
+            temporary.write_bytes(data)
+            place(temporary, self._path / path)
+
+    def put(self, local: Path, path: str) -> None:
+        """Store a copy of a local file under a name.
+
+        Args:
+            local: the file.
+            path: the name.
+        """
+        with temporary_file(self._temporary) as temporary:
+            try:
+                os.link(local, temporary)  # the caller never writes to `local` again
+            except OSError:
+                shutil.copyfile(local, temporary)
+            place(temporary, self._path / path)
+
+    def move(self, path: str, target: str) -> None:
+        """Rename a file.
+
+        Args:
+            path: the file.
+            target: its new name.
+        """
+        place(self._path / path, self._path / target)
+
+    def delete(self, path: str) -> None:
+        """Remove a file, if it is there.
+
+        Args:
+            path: the file.
+        """
+        (self._path / path).unlink(missing_ok=True)
+
+    def find(self, prefix: str) -> dict[str, int]:
+        """List the files in a directory and below.
+
+        Args:
+            prefix: the directory; empty for all.
+
+        Returns:
+            Sizes in bytes by path.
+        """
+        sizes = dict[str, int]()
+        pending = [self._path / prefix]
+        while pending:
+            with suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    path = Path(entry.path)
+                    if path == self._temporary.parent:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(path)
+                        continue
+                    with suppress(FileNotFoundError):
+                        relative = path.relative_to(self._path).as_posix()
+                        sizes[relative] = entry.stat().st_size
+        return sizes
