@@ -3,7 +3,7 @@
 import math
 
 from mergegrid.errors import NonFiniteError
-from mergegrid.parameters import Parameters
+from mergegrid.parameters import Parameters, Role, role
 
 ENTRIES_AT_ONCE = 1 << 22
 """How many entries are held in float64 at a time (32 MiB)."""
@@ -17,8 +17,8 @@ def squared_norms(parameters: Parameters) -> dict[str, float]:
     entries cannot resolve.
 
     Args:
-        parameters: an expert. Tensors that are not of floating point are passed over;
-            a tied tensor belongs under one name only.
+        parameters: an expert. What is no parameter - integers, running statistics of
+            normalization - is passed over; a tied tensor belongs under one name only.
 
     Returns:
         The squared L2 norm of each parameter, by name.
@@ -28,7 +28,7 @@ def squared_norms(parameters: Parameters) -> dict[str, float]:
     """
     norms: dict[str, float] = {}
     for name in sorted(parameters):
-        if not parameters[name].is_floating_point():
+        if role(name, parameters[name]) is not Role.MERGED:
             continue
         chunks = parameters[name].detach().flatten().split(ENTRIES_AT_ONCE)
         norms[name] = math.fsum(

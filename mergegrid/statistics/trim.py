@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
 from mergegrid.errors import InputError, NonFiniteError
-from mergegrid.parameters import Parameters
+from mergegrid.parameters import Parameters, Role, role
 
 LOWER_BITS = 16
 """Half of a float32, so that neither histogram has more than 2^16 bins."""
@@ -48,9 +48,9 @@ def trim_thresholds(
     counts as the decimal it is written as: 0.29 of 100 entries are 29.
 
     Args:
-        task_vector: expert minus pretrained. Tensors that are not of floating point are
-            passed over; magnitudes are compared in float32. A tied tensor belongs under
-            one name only.
+        task_vector: expert minus pretrained. What is no parameter - integers, running
+            statistics of normalization - is passed over; magnitudes are compared in
+            float32. A tied tensor belongs under one name only.
         densities: the fractions of entries to keep, each in [0, 1].
 
     Returns:
@@ -67,7 +67,7 @@ def trim_thresholds(
     for density in densities:
         if not 0 <= density <= 1:
             raise InputError(f"A density is a fraction in [0, 1], not {density}.")
-    names = [n for n in sorted(task_vector) if task_vector[n].is_floating_point()]
+    names = [n for n in sorted(task_vector) if role(n, task_vector[n]) is Role.MERGED]
     uppers = _count_uppers(task_vector, names)
     entries = int(uppers.sum())
     if not entries:
