@@ -15,8 +15,9 @@ from mergegrid.methods.task_arithmetic import NO_VALIDATION_SCALE, task_arithmet
 
 LOGGER = logging.getLogger("mergegrid")
 
-EXHAUSTED = 1e-14
-"""Residual, relative to the target, at which float64 has nothing left to improve."""
+EXHAUSTED = 1e-7
+"""Residual, relative to the target, at which nothing but the rounding errors of float32
+Gram matrices is left: to reduce it further is to follow directions never seen."""
 
 
 def mats(
@@ -102,7 +103,7 @@ def conjugate_gradients(
         matrix: symmetric and positive semi-definite.
         target: rows in the span of `matrix`.
         start: the first X.
-        iterations: most steps; fewer are made once the residual is rounding error.
+        iterations: most steps; fewer are made once the residual is `EXHAUSTED`.
 
     Returns:
         X, and the norm of target - X matrix relative to that of target: at the start

@@ -1,0 +1,373 @@
+"""What holds for every method; a new method is tested by being registered."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergegrid import merge, sweep
+from mergegrid.errors import InputError, UnknownNameError
+from mergegrid.methods import METHODS, get_method
+from mergegrid.methods.method import Coverage, Need
+
+SHAPES = {
+    "block.norm.weight": (4,),
+    "block.proj.weight": (5, 4),
+    "head.weight": (3, 5),
+    "temperature": (),
+}
+LINEAR = ("block.proj.weight", "head.weight")
+
+# Options with which a method returns what all experts agree on.
+LOSSLESS = {
+    "task_arithmetic": {"scale": "1/M"},
+    "dare": {"drop_rate": 0.0, "scale": "1/M"},
+    "ties": {"density": 1.0},
+    "mats": {"initial_scale": "1/M"},
+}
+
+# Angles and norms are about the origin, which a translation moves.
+ABOUT_THE_ORIGIN = {"slerp", "mlerp"}
+
+# Results to six digits on the inputs below, by method and version. They may change only
+# together with the version, which changes the key of every cell that used the method.
+GOLDEN = {
+    "average-v1": (-0.628955, -0.425455, 0.336212, -0.212171, -0.437357, 0.636256),
+    "slerp-v1": (-0.785924, -0.824591, 0.985615, -0.826833, -0.797995, 0.515342),
+    "mlerp-v1": (-1.142427, -0.772792, 0.610692, -0.385385, -0.794410, 1.155687),
+    "task_arithmetic-v1": (
+        -0.754746,
+        -0.678841,
+        0.554815,
+        -0.337029,
+        -0.467248,
+        0.789977,
+    ),
+    "dare-v1": (-1.116675, 0.391803, 0.524970, -0.012405, -0.471822, -0.132352),
+    "ties-v1": (0.000000, -0.953753, 0.939530, 0.412118, -0.287903, 0.936473),
+    "fisher-v1": (-0.835662, -0.788038, 0.404354, -0.126256, -0.866861, 0.969276),
+    "regmean-v1": (-1.755666, -0.035024, 0.573046, 0.278961, -1.420592, 1.000407),
+    "mats-v1": (-3.049220, 1.759463, 1.197212, 1.027387, -2.456908, 0.685702),
+}
+
+every_method = pytest.mark.parametrize("name", METHODS)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def number_of_experts(name):
+    return 2 if METHODS[name].experts[1] == 2 else 3
+
+
+def normal(shape, generator, scale=1.0):
+    return scale * torch.randn(shape, generator=generator)
+
+
+def problem(name, seed, spread=0.1):
+    generator = torch.Generator().manual_seed(seed)
+    pretrained = {key: normal(shape, generator) for key, shape in SHAPES.items()}
+    experts = {
+        f"expert {index}": {
+            key: pretrained[key] + normal(shape, generator, spread)
+            for key, shape in SHAPES.items()
+        }
+        for index in range(number_of_experts(name))
+    }
+    inputs = {key: normal((30, SHAPES[key][1]), generator) for key in LINEAR}
+    statistics = {
+        Need.FISHER: {
+            expert: {
+                key: normal(shape, generator) ** 2 for key, shape in SHAPES.items()
+            }
+            for expert in experts
+        },
+        Need.GRAM: {
+            expert: {
+                key: (x := inputs[key] + normal(inputs[key].shape, generator, 0.5)).mT
+                @ x
+                / len(x)
+                for key in LINEAR
+            }
+            for expert in experts
+        },
+    }
+    return experts, pretrained, statistics
+
+
+def recipe(name, **options):
+    number = number_of_experts(name)
+    resolved = {
+        key: 1 / number if value == "1/M" else value for key, value in options.items()
+    }
+    return get_method(name).recipe(resolved)
+
+
+def mapped(function, *models):
+    return {key: function(*(model[key] for model in models)) for key in models[0]}
+
+
+def assert_close(actual, expected, **tolerance):
+    torch.testing.assert_close(dict(actual), dict(expected), **tolerance)
+
+
+@every_method
+@given(seed=seeds)
+def test_experts_that_hardly_differ_are_hardly_changed(name, seed):
+    # Not equal ones: the engine copies those, and the method would not be tested.
+    experts, pretrained, statistics = problem(name, seed)
+    common = experts["expert 0"]
+    for index, expert in enumerate(experts):
+        experts[expert] = mapped(
+            lambda tensor, i=index: tensor * (1 + i * 1e-6), common
+        )
+    merged = merge(
+        experts, recipe(name, **LOSSLESS.get(name, {})), pretrained, statistics
+    )
+    assert_close(merged, common, rtol=1e-4, atol=1e-5)
+
+
+@every_method
+@given(seed=seeds)
+def test_order_of_experts_does_not_matter(name, seed):
+    experts, pretrained, statistics = problem(name, seed)
+    reverse = dict(reversed(experts.items()))
+    assert_close(
+        merge(reverse, name, pretrained, statistics),
+        merge(experts, name, pretrained, statistics),
+    )
+
+
+@every_method
+@given(seed=seeds)
+def test_order_of_parameters_does_not_matter(name, seed):
+    experts, pretrained, statistics = problem(name, seed)
+    reverse = {
+        expert: dict(reversed(parameters.items()))
+        for expert, parameters in experts.items()
+    }
+    merged = merge(reverse, name, pretrained, statistics)
+    expected = merge(experts, name, pretrained, statistics)
+    assert_close(merged, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", METHODS.keys() - ABOUT_THE_ORIGIN)
+@given(seed=seeds)
+def test_moving_all_models_moves_the_merged_model(name, seed):
+    experts, pretrained, statistics = problem(name, seed)
+    # The tolerance is for TIES: rounding may reorder entries, which a gap prevents.
+    shift = {key: torch.full(shape, 0.5) for key, shape in SHAPES.items()}
+    moved = {
+        expert: mapped(torch.add, model, shift) for expert, model in experts.items()
+    }
+    merged = merge(moved, name, mapped(torch.add, pretrained, shift), statistics)
+    expected = mapped(torch.add, merge(experts, name, pretrained, statistics), shift)
+    assert_close(merged, expected, rtol=1e-4, atol=1e-4)
+
+
+@every_method
+@given(seed=seeds)
+def test_doubling_all_models_doubles_the_merged_model(name, seed):
+    experts, pretrained, statistics = problem(name, seed)
+
+    def double(model):
+        return mapped(lambda tensor: 2 * tensor, model)
+
+    doubled = {expert: double(model) for expert, model in experts.items()}
+    assert_close(
+        merge(doubled, name, double(pretrained), statistics),
+        double(merge(experts, name, pretrained, statistics)),
+    )
+
+
+@every_method
+@given(seed=seeds, factor=st.floats(1e-3, 1e3))
+def test_a_common_factor_on_all_statistics_does_not_matter(name, seed, factor):
+    experts, pretrained, statistics = problem(name, seed)
+    scaled = {
+        need: {
+            expert: mapped(lambda tensor: factor * tensor, tensors)
+            for expert, tensors in by_expert.items()
+        }
+        for need, by_expert in statistics.items()
+    }
+    assert_close(
+        merge(experts, name, pretrained, scaled),
+        merge(experts, name, pretrained, statistics),
+    )
+
+
+@every_method
+@given(seed=seeds)
+def test_frozen_parameters_beside_the_others_do_not_matter(name, seed):
+    experts, pretrained, statistics = problem(name, seed)
+    # Trimming counts every parameter, as the paper does: keep the number it keeps.
+    options = {"density": 0.5} if name == "ties" else {}
+    frozen = {"frozen": torch.linspace(-9, 9, sum(map(math.prod, SHAPES.values())))}
+    larger = {expert: {**model, **frozen} for expert, model in experts.items()}
+    half = {"density": 0.25} if name == "ties" else {}
+    merged = dict(
+        merge(larger, recipe(name, **half), {**pretrained, **frozen}, statistics)
+    )
+    assert torch.equal(merged.pop("frozen"), frozen["frozen"])
+    assert_close(
+        merged, merge(experts, recipe(name, **options), pretrained, statistics)
+    )
+
+
+@every_method
+@given(seed=seeds)
+def test_tensors_one_by_one_are_merged_as_all_together(name, seed):
+    experts, pretrained, statistics = problem(name, seed)
+    method = METHODS[name]
+    chosen = recipe(name, **({"scope": "tensor"} if method.scope else {}))
+    together = merge(experts, chosen, pretrained, statistics)
+    # A tensor by itself is a whole model.
+    by_itself = recipe(name)
+    for key in LINEAR if method.coverage is Coverage.LINEAR else SHAPES:
+        single = merge(
+            {expert: {key: model[key]} for expert, model in experts.items()},
+            by_itself,
+            {key: pretrained[key]},
+            {
+                need: {
+                    expert: {key: tensors[key]} if key in tensors else {}
+                    for expert, tensors in by_expert.items()
+                }
+                for need, by_expert in statistics.items()
+            },
+        )
+        assert torch.equal(single[key], together[key])
+
+
+@every_method
+def test_inputs_are_untouched(name):
+    experts, pretrained, statistics = problem(name, seed=1)
+    before = problem(name, seed=1)
+    for tensor in merge(experts, name, pretrained, statistics).values():
+        tensor.fill_(torch.pi)
+    for kept, expected in zip((experts, pretrained, statistics), before, strict=True):
+        torch.testing.assert_close(kept, expected, rtol=0, atol=0)
+
+
+@every_method
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64]
+)
+def test_shapes_and_types_are_kept(name, dtype):
+    experts, pretrained, statistics = problem(name, seed=2)
+
+    def cast(model):
+        return mapped(lambda tensor: tensor.to(dtype), model)
+
+    merged = merge(
+        {expert: cast(model) for expert, model in experts.items()},
+        name,
+        cast(pretrained),
+        statistics,
+    )
+    assert {key: tuple(value.shape) for key, value in merged.items()} == SHAPES
+    assert {value.dtype for value in merged.values()} == {dtype}
+    exact = merge(experts, name, pretrained, statistics)
+    tolerance = {torch.bfloat16: 0.1, torch.float16: 0.02}.get(dtype, 1e-5)
+    if name not in {"ties", "dare"}:  # selections turn on the last digit
+        assert_close(cast(merged), cast(exact), rtol=tolerance, atol=tolerance)
+
+
+@every_method
+def test_a_sweep_returns_exactly_what_merges_return(name):
+    experts, pretrained, statistics = problem(name, seed=3)
+    method = METHODS[name]
+    recipes = [method.recipe()]
+    for option, values in method.sweep.items():
+        recipes += [
+            method.recipe({option: value})
+            for value in values
+            if not isinstance(value, str)
+        ]
+    swept = list(sweep(experts, recipes, pretrained, statistics, seed=5))
+    assert sorted(str(made.identity()) for made, _ in swept) == sorted(
+        str(asked.identity()) for asked in recipes
+    )
+    for made, merged in swept:
+        expected = merge(experts, made, pretrained, statistics, seed=5)
+        assert_close(merged, expected, rtol=0, atol=0)
+
+
+@every_method
+def test_an_option_at_its_default_is_the_same_recipe_as_none(name):
+    defaults = METHODS[name].recipe()
+    assert METHODS[name].recipe(defaults.options) == defaults
+
+
+@every_method
+def test_every_option_is_described(name):
+    for option, schema in METHODS[name].options.model_fields.items():
+        assert schema.description, option
+
+
+@every_method
+def test_the_default_sweep_is_within_the_options(name):
+    for option, values in METHODS[name].sweep.items():
+        for value in values:
+            if not isinstance(value, str):
+                METHODS[name].recipe({option: value})
+
+
+@every_method
+def test_numbers_are_those_recorded_for_this_version(name):
+    method = METHODS[name]
+    wave = torch.sin(torch.arange(40.0) ** 2)
+    pretrained = {"layer.weight": wave[:6].view(2, 3)}
+    experts = {
+        str(index): {"layer.weight": wave[start : start + 6].view(2, 3)}
+        for index, start in enumerate(range(6, 6 + 6 * number_of_experts(name), 6))
+    }
+    statistics = {
+        Need.FISHER: {
+            expert: {"layer.weight": model["layer.weight"] ** 2}
+            for expert, model in experts.items()
+        },
+        Need.GRAM: {
+            expert: {"layer.weight": model["layer.weight"].mT @ model["layer.weight"]}
+            for expert, model in experts.items()
+        },
+    }
+    merged = merge(experts, name, pretrained, statistics)["layer.weight"]
+    recorded = torch.tensor(GOLDEN[f"{name}-v{method.version}"])
+    torch.testing.assert_close(merged.flatten(), recorded, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_method_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'regmean'"):
+        get_method("reg_mean")
+
+
+def test_an_unknown_option_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"option of ties 'desnity'.*'density'"):
+        get_method("ties").recipe({"desnity": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ties", {"density": 0.0}),
+        ("ties", {"density": 20}),
+        ("ties", {"zero_sum": "minority"}),
+        ("ties", {"scope": "layer"}),
+        ("ties", {"scale": math.inf}),
+        ("dare", {"drop_rate": 1.0}),
+        ("dare", {"drop_rate": -0.1}),
+        ("slerp", {"t": 1.5}),
+        ("regmean", {"off_diagonal": 1.01}),
+        ("regmean", {"ridge": math.nan}),
+        ("mats", {"iterations": -1}),
+        ("mats", {"iterations": 2.5}),
+        ("fisher", {"floor": -1.0}),
+        ("average", {"weights": (1.0, -1.0)}),
+    ],
+)
+def test_an_option_out_of_range_is_refused_by_name(name, options):
+    (option,) = options
+    with pytest.raises(InputError, match=f"{name}: {option} = "):
+        get_method(name).recipe(options)

@@ -1,0 +1,250 @@
+"""TIES against Algorithm 1 of its paper, on the flat vector of the whole model."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergegrid import merge
+from mergegrid.methods.method import Need
+from mergegrid.statistics.trim import trim_thresholds
+
+seeds = st.integers(0, 2**32 - 1)
+SHAPES = {"a": (3, 5), "b": (7,), "c": ()}
+
+
+def problem(seed, number=4, digits=None):
+    generator = torch.Generator().manual_seed(seed)
+    pretrained = {
+        name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()
+    }
+    experts = []
+    for _ in range(number):
+        change = {
+            name: torch.randn(shape, generator=generator)
+            for name, shape in SHAPES.items()
+        }
+        if digits is not None:  # equal magnitudes and sums of zero, exactly
+            pretrained = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+            change = {
+                name: (tensor * 2**digits).round() / 2**digits
+                for name, tensor in change.items()
+            }
+        experts.append({name: pretrained[name] + change[name] for name in SHAPES})
+    return experts, pretrained
+
+
+def flat(model):
+    return np.concatenate([model[name].double().numpy().ravel() for name in "abc"])
+
+
+def trimmed(task_vector, density, selection):
+    count = math.floor(density * len(task_vector) + 1e-9)
+    order = np.argsort(-np.abs(task_vector), kind="stable")
+    kept = np.zeros(len(task_vector), dtype=bool)
+    kept[order[:count]] = True
+    if selection == "threshold":
+        kept = np.abs(task_vector) >= np.abs(task_vector[order[count - 1]])
+    return np.where(kept, task_vector, 0.0)
+
+
+def reference(
+    task_vectors,
+    density=0.2,
+    selection="exact",
+    zero_sum="majority",
+    aggregate="mean",
+    pieces=None,
+):
+    kept = np.array([trimmed(vector, density, selection) for vector in task_vectors])
+    sums = kept.sum(axis=0)
+    majority = 1 if np.sign(sums).sum() >= 0 else -1
+    merged = np.zeros(len(sums))
+    for place, total in enumerate(sums):
+        sign = np.sign(total)
+        if sign == 0 and zero_sum == "majority":
+            sign = majority
+        elif sign == 0 and zero_sum == "tensor_majority":
+            (piece,) = [piece for piece in pieces if place in piece]
+            sign = 1 if np.sign(sums[list(piece)]).sum() >= 0 else -1
+        elif sign == 0 and zero_sum == "plus":
+            sign = 1
+        agreeing = [x for x in kept[:, place] if x != 0 and np.sign(x) == sign]
+        if agreeing:
+            merged[place] = {
+                "mean": np.mean(agreeing),
+                "sum": np.sum(agreeing),
+                "max": max(agreeing, key=abs),
+            }[aggregate]
+    return merged
+
+
+PIECES = (range(15), range(15, 22), range(22, 23))
+zero_sums = st.sampled_from(["majority", "tensor_majority", "strict", "plus"])
+aggregates = st.sampled_from(["mean", "sum", "max"])
+selections = st.sampled_from(["exact", "threshold"])
+
+
+@given(
+    seed=seeds,
+    density=st.sampled_from([0.1, 0.2, 0.5, 0.9, 1.0]),
+    selection=selections,
+    zero_sum=zero_sums,
+    aggregate=aggregates,
+    digits=st.sampled_from([None, 0, 1]),
+    scale=st.sampled_from([0.3, 1.0]),
+)
+def test_is_algorithm_1(seed, density, selection, zero_sum, aggregate, digits, scale):
+    experts, pretrained = problem(seed, digits=digits)
+    options = {
+        "density": density,
+        "selection": selection,
+        "zero_sum": zero_sum,
+        "aggregate": aggregate,
+    }
+    recipe = {"method": "ties", "options": {**options, "scale": scale}}
+    merged = merge(experts, recipe, pretrained)
+    # In float32, as the library takes differences, since a rank turns on the last bit.
+    task_vectors = [
+        flat({name: expert[name] - pretrained[name] for name in SHAPES})
+        for expert in experts
+    ]
+    expected = flat(pretrained) + scale * reference(
+        task_vectors, pieces=PIECES, **options
+    )
+    np.testing.assert_allclose(flat(merged), expected, rtol=1e-5, atol=1e-5)
+
+
+def merged_change(*task_vectors, **options):
+    pretrained = {"a": torch.zeros(len(task_vectors[0]))}
+    experts = [{"a": torch.tensor(vector)} for vector in task_vectors]
+    recipe = {"method": "ties", "options": {"density": 1, **options}}
+    return merge(experts, recipe, pretrained)["a"].tolist()
+
+
+def test_the_minority_is_dropped():
+    assert merged_change([3.0], [1.0], [-2.0]) == [2.0]
+
+
+def test_entries_that_were_trimmed_do_not_count_in_the_mean():
+    assert merged_change([4.0, 1.0], [2.0, 9.0], density=0.5) == [4.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("zero_sum", "expected"),
+    [("majority", -2.0), ("tensor_majority", -2.0), ("plus", 2.0), ("strict", 0.0)],
+)
+def test_the_rule_for_zero_sums_decides_where_experts_cancel(zero_sum, expected):
+    merged = merged_change([2.0, -1.0], [-2.0, -1.0], zero_sum=zero_sum)
+    assert merged == [expected, -1.0]
+
+
+def test_an_undecided_majority_is_plus():
+    assert merged_change([2.0], [-2.0]) == [2.0]
+
+
+def test_the_majority_is_of_the_model_or_of_the_tensor():
+    pretrained = {"a": torch.zeros(2), "b": torch.zeros(3)}
+    experts = [
+        {"a": torch.tensor([sign * 2.0, -1.0]), "b": torch.ones(3)} for sign in (1, -1)
+    ]
+    for zero_sum, expected in (("majority", 2.0), ("tensor_majority", -2.0)):
+        options = {"density": 1, "zero_sum": zero_sum}
+        merged = merge(experts, {"method": "ties", "options": options}, pretrained)
+        assert merged["a"].tolist() == [expected, -1.0]
+
+
+def test_a_zero_sum_does_not_depend_on_the_order_of_experts():
+    # In float32, 0.1 + 0.2 - 0.3 is zero in one order and 3e-8 in another.
+    values = [[0.1, -1.0], [0.2, -1.0], [-0.3, -1.0]]
+    merged = merged_change(*values)
+    assert merged_change(*values[::-1]) == pytest.approx(merged)
+    assert merged_change(values[1], values[2], values[0]) == pytest.approx(merged)
+
+
+@given(seed=seeds)
+def test_an_expert_that_is_the_pretrained_model_changes_nothing(seed):
+    experts, pretrained = problem(seed)
+    merged = merge([*experts, pretrained], "ties", pretrained)
+    torch.testing.assert_close(merged, merge(experts, "ties", pretrained))
+
+
+@given(seed=seeds)
+def test_every_expert_twice_changes_nothing_but_a_sum(seed):
+    experts, pretrained = problem(seed)
+    merged = merge(experts * 2, "ties", pretrained)
+    torch.testing.assert_close(merged, merge(experts, "ties", pretrained))
+    once, twice = (
+        flat(
+            merge(
+                copies, {"method": "ties", "options": {"aggregate": "sum"}}, pretrained
+            )
+        )
+        - flat(pretrained)
+        for copies in (experts, experts * 2)
+    )
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-4, atol=1e-5)
+
+
+@given(seed=seeds)
+def test_without_conflict_or_trimming_it_is_the_mean(seed):
+    experts, pretrained = problem(seed)
+    agreeing = [
+        {
+            name: pretrained[name] + (expert[name] - pretrained[name]).abs() + 1e-3
+            for name in SHAPES
+        }
+        for expert in experts
+    ]
+    recipe = {"method": "ties", "options": {"density": 1}}
+    torch.testing.assert_close(
+        merge(agreeing, recipe, pretrained),
+        merge(agreeing, "average"),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+@given(seed=seeds, aggregate=st.sampled_from(["mean", "max"]))
+def test_no_entry_moves_further_than_with_the_expert_that_moves_it_most(
+    seed, aggregate
+):
+    experts, pretrained = problem(seed)
+    recipe = {"method": "ties", "options": {"density": 0.6, "aggregate": aggregate}}
+    change = np.abs(flat(merge(experts, recipe, pretrained)) - flat(pretrained))
+    largest = np.max([np.abs(flat(e) - flat(pretrained)) for e in experts], axis=0)
+    assert (change <= largest + 1e-5).all()
+
+
+def test_equal_magnitudes_are_kept_in_order_up_to_the_count():
+    pretrained = {"a": torch.zeros(2), "b": torch.zeros(2)}
+    expert = {"a": torch.tensor([1.0, -1.0]), "b": torch.tensor([1.0, 1.0])}
+    for selection, kept in (("exact", [1, -1, 1, 0]), ("threshold", [1, -1, 1, 1])):
+        options = {"density": 0.75, "selection": selection}
+        merged = merge([expert], {"method": "ties", "options": options}, pretrained)
+        assert [*merged["a"].tolist(), *merged["b"].tolist()] == kept
+
+
+def test_thresholds_that_were_measured_before_are_used():
+    experts, pretrained = problem(seed=3)
+    named = {str(index): expert for index, expert in enumerate(experts)}
+    measured = {
+        name: trim_thresholds(
+            {key: expert[key] - pretrained[key] for key in SHAPES}, [0.2, 0.6]
+        )
+        for name, expert in named.items()
+    }
+    for density in (0.2, 0.6):
+        recipe = {"method": "ties", "options": {"density": density}}
+        merged = merge(named, recipe, pretrained, {Need.TRIM: measured})
+        computed = merge(named, recipe, pretrained)
+        torch.testing.assert_close(merged, computed, rtol=0, atol=0)
+    swapped = {name: {0.2: measured[name][0.6]} for name in named}
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(
+            merge(named, "ties", pretrained, {Need.TRIM: swapped}),
+            merge(named, "ties", pretrained),
+        )
