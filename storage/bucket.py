@@ -16,11 +16,12 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as NoConnectionError
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 from fsspec.exceptions import FSTimeoutError
 
-_PROBE_SECONDS = 10.0
+_PROBE_SECONDS = 6.0
 _PATIENT = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 3}}
 _HASTY = {"connect_timeout": 3, "read_timeout": 4, "retries": {"max_attempts": 0}}
 
@@ -36,17 +37,18 @@ def _plain_errors() -> Generator[None]:
             "there are no credentials; set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
         ) from error
-    except HTTPClientError as error:
+    except (HTTPClientError, NoConnectionError) as error:
         url = urlsplit(str(error.kwargs.get("endpoint_url") or ""))
-        place = f"{url.hostname}:{url.port}" if url.port else url.hostname
-        server = place or "the server"
-        raise ConnectionError(errno.ECONNABORTED, f"{server} does not answer") from (
-            error
-        )
+        name = url.hostname or "the server"
+        server = f"{name}:{url.port}" if url.port else name
+        words = f"{server} does not answer"
+        if type(error) is HTTPClientError:  # none of the known causes
+            words = f"the connection to {server} failed"
+        raise ConnectionError(errno.ECONNABORTED, words) from error
     except FSTimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, "the server does not answer") from error
     except PermissionError as error:
-        words = error.strerror or str(error) or "permission denied"
+        words = f"permission denied ({error.strerror or error})"
         raise PermissionError(errno.EACCES, words) from error
     except BotoCoreError as error:
         words = f"the AWS settings cannot be used ({type(error).__name__})"

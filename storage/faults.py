@@ -1,6 +1,7 @@
 """What can go wrong with bytes, in one line each, and which of it can pass."""
 
 import errno
+import os
 
 _MAY_PASS = {
     errno.EAGAIN,
@@ -46,8 +47,7 @@ def reason(error: OSError) -> str:
     Returns:
         One line without a full stop.
     """
-    known = _REASONS.get(error.errno or 0)
-    if known is None and isinstance(error, PermissionError):
-        known = _REASONS[errno.EACCES]
-    words = known or error.strerror or str(error) or type(error).__name__
+    words = error.strerror or str(error) or type(error).__name__
+    if error.errno is not None and words == os.strerror(error.errno):
+        words = _REASONS.get(error.errno, words)
     return " ".join(words.split()).rstrip(".")[:_LONGEST_REASON]

@@ -109,7 +109,7 @@ class Root:
             root._files.probe(create=create)
         except FileNotFoundError as error:
             raise StorageError(
-                f"Cannot {use} {root.url}: there is no such bucket or directory."
+                f"Cannot {use} {root.url}: there is no such bucket."
             ) from error
         except OSError as error:
             raise StorageError(f"Cannot {use} {root.url}: {reason(error)}.") from error
