@@ -47,6 +47,14 @@ class Family(Protocol):
         """
         ...
 
+    def freeze(self, model: nn.Module) -> None:
+        """Leave only the merged parameters to be trained, and fix everything else.
+
+        Args:
+            model: one that this family made.
+        """
+        ...
+
     def save(self, model: nn.Module, directory: Path) -> None:
         """Write a model: `model.safetensors`, and `config.json` for everything else.
 

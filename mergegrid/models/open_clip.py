@@ -178,6 +178,17 @@ class OpenClip(Family):
             "label": torch.zeros(1, dtype=torch.int64),
         }
 
+    def freeze(self, model: nn.Module) -> None:
+        """Compute the classifier once; from now on only the vision tower is trained.
+
+        Args:
+            model: one that this family made.
+
+        Raises:
+            TypeError: if the model is of another family.
+        """
+        _own(model).freeze()
+
     def save(self, model: nn.Module, directory: Path) -> None:
         """Write a model: `model.safetensors`, and `config.json` for everything else.
 
@@ -188,8 +199,7 @@ class OpenClip(Family):
         Raises:
             TypeError: if the model is of another family.
         """
-        if not isinstance(model, ClipClassifier):
-            raise TypeError(f"{type(model).__name__} is no open_clip classifier.")
+        model = _own(model)
         parameters = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in model.state_dict().items()
@@ -238,6 +248,12 @@ class OpenClip(Family):
         model.load_state_dict(parameters)
         model.freeze()
         return model.eval()
+
+
+def _own(model: nn.Module) -> ClipClassifier:
+    if not isinstance(model, ClipClassifier):
+        raise TypeError(f"{type(model).__name__} is no open_clip classifier.")
+    return model
 
 
 def _check(architecture: Mapping[str, Any], prompts: Sequence[str]) -> None:

@@ -23,7 +23,13 @@ from torch.nn import functional
 
 from mergegrid.canonical import digest
 from mergegrid.suites.examples import TensorExamples
-from mergegrid.suites.glyph_characters import CATEGORIES, class_name, masks
+from mergegrid.suites.glyph_characters import (
+    CANVAS,
+    CATEGORIES,
+    EXTENT,
+    class_name,
+    masks,
+)
 from mergegrid.suites.glyph_styles import STYLES, draw
 from mergegrid.suites.suite import Progress, Split, Task
 
@@ -88,6 +94,12 @@ class Glyphs(BaseModel):
         ge=1,
         le=len(DOMAINS),
         description="number of domains in which a category is seen in pretraining",
+    )
+    pretraining_zoom: float = Field(
+        default=0.8,
+        gt=0,
+        le=1.2,
+        description="size of the characters in pretraining, relative to the tasks'",
     )
     caption_noise: float = Field(
         default=0.0,
@@ -175,6 +187,21 @@ class Glyphs(BaseModel):
             for character in self._characters(category)
         )
 
+    def counts(self) -> dict[str, int]:
+        """Count the images of every part of the data.
+
+        Returns:
+            Number of images by `<task>.<split>`, and of those to pretrain on.
+        """
+        counts = {
+            part.name: part.examples * self.classes_per_category
+            for part in self._parts()
+        }
+        if self.digits:
+            name = f"{DIGITS}/{HANDWRITTEN}.test"
+            counts[name] = self.test * self.classes_per_category
+        return counts
+
     def prepare(self, directory: Path, *, progress: Progress | None = None) -> None:
         """Draw all images, several tasks at a time, into one file.
 
@@ -260,6 +287,7 @@ class Glyphs(BaseModel):
             part.domain,
             size=self.image_size,
             jitter=self.jitter,
+            zoom=self.pretraining_zoom if part.split in PRETRAINING else 1.0,
             generator=generator,
         )
         label = torch.cat(labels)
@@ -280,8 +308,12 @@ class Glyphs(BaseModel):
         for label, character in enumerate(self._characters(DIGITS)):
             chosen = pixels[digits == int(character)][: self.test]
             paper = 1 - torch.from_numpy(chosen).float().view(-1, 1, 8, 8) / 16
-            size = (self.image_size, self.image_size)
+            extent = round(self.image_size * EXTENT / CANVAS)
+            size = (extent, extent)
+            margin = (self.image_size - extent) // 2
+            rest = self.image_size - extent - margin
             large = functional.interpolate(paper, size=size, mode="bilinear")
+            large = functional.pad(large, (margin, rest, margin, rest), value=1.0)
             images.append(large.mul(255).round().to(torch.uint8).repeat(1, 3, 1, 1))
             labels.append(torch.full((len(chosen),), label))
         name = f"{DIGITS}/{HANDWRITTEN}.test"

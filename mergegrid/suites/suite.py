@@ -4,7 +4,7 @@ Data come from a directory that the suite has prepared before, so that preparing
 step of its own: done once, stored, and shared by everything that follows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -101,6 +101,14 @@ class Suite(Protocol):
 
         Returns:
             The prompts; a label is a position in them.
+        """
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """Count the examples of every part of the data, before they are prepared.
+
+        Returns:
+            Number of examples by `<task>.<split>`, and of parts that no task owns.
         """
         ...
 

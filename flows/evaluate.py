@@ -1,0 +1,37 @@
+"""Flow that evaluates the models for reference: pretrained, experts, multitask."""
+
+from prefect import flow
+
+from flows.plan import make_plan
+from flows.run import (
+    DEFAULT_ROOT,
+    finished,
+    submitter,
+    task_runner,
+    workspace_of,
+)
+from flows.schedule import Job, Outcome, run_jobs
+from mergegrid.experiment import Experiment
+from tasks.evaluate import score_task
+
+
+@flow(
+    name="evaluate",
+    flow_run_name="evaluate {experiment.name}",
+    task_runner=task_runner(),
+    persist_result=False,
+)
+def evaluate(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
+    """Score the pretrained model, every expert and the multitask model."""
+    plan = make_plan(workspace_of(experiment, root))
+    jobs = [
+        Job(
+            keys=(entry.step.key,),
+            after=frozenset(entry.step.parents),
+            submit=submitter(
+                plan.workspace, score_task, [entry.step.key], entry.step.label
+            ),
+        )
+        for entry in plan.references()
+    ]
+    return finished(run_jobs(jobs, missing=plan.missing))

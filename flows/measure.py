@@ -1,0 +1,27 @@
+"""Flow that measures the statistics which an experiment's methods need."""
+
+from prefect import flow
+
+from flows.run import DEFAULT_ROOT, run_steps, task_runner
+from flows.schedule import Outcome
+from mergegrid.experiment import Experiment
+from tasks.measure import fisher_task, gram_task, norms_task
+from tasks.trim import trim_task
+
+TASKS = {
+    "fisher": fisher_task,
+    "gram": gram_task,
+    "norms": norms_task,
+    "trim": trim_task,
+}
+
+
+@flow(
+    name="measure",
+    flow_run_name="measure {experiment.name}",
+    task_runner=task_runner(),
+    persist_result=False,
+)
+def measure(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
+    """Measure Fisher, Gram matrices, norms and trim thresholds of every expert."""
+    return run_steps(experiment, root, TASKS)

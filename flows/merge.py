@@ -1,0 +1,54 @@
+"""Flow that merges and evaluates the cells of a grid, in units that share their work."""
+
+from prefect import flow
+
+from flows.plan import make_plan
+from flows.run import (
+    DEFAULT_ROOT,
+    finished,
+    submitter,
+    task_runner,
+    workspace_of,
+)
+from flows.schedule import Job, Outcome, run_jobs
+from mergegrid.experiment import Experiment
+from mergegrid.steps import Scored
+from tasks.merge import unit_task
+
+
+@flow(
+    name="merge",
+    flow_run_name="merge {experiment.name}",
+    task_runner=task_runner(),
+    persist_result=False,
+)
+def merge(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
+    """Merge and score every cell of the grid that has no scores yet."""
+    plan = make_plan(workspace_of(experiment, root))
+    jobs = [
+        Job(
+            keys=tuple(entry.step.key for entry in unit),
+            after=frozenset(key for entry in unit for key in entry.step.parents),
+            submit=submitter(
+                plan.workspace,
+                unit_task,
+                [entry.step.key for entry in unit],
+                unit_label(unit),
+            ),
+        )
+        for unit in plan.units()
+    ]
+    return finished(run_jobs(jobs, missing=plan.missing | plan.unscored))
+
+
+def unit_label(unit: list[Scored]) -> str:
+    """Say what a unit of cells is about.
+
+    Args:
+        unit: its cells.
+
+    Returns:
+        Its methods and the number of experts.
+    """
+    methods = ", ".join(dict.fromkeys(entry.cell.method for entry in unit))
+    return f"{methods} of {len(unit[0].cell.experts)} ({len(unit)} cells)"

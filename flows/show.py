@@ -1,0 +1,116 @@
+"""Tables on the terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from flows.plan import Plan, prerequisites
+
+
+def plan_line(plan: Plan) -> str:
+    """Say in one line what there is to do.
+
+    Args:
+        plan: what is missing.
+
+    Returns:
+        The counts of steps and cells, done and to do.
+    """
+    steps = plan.workspace.steps
+    cells = [e for e in steps.scored.values() if not e.is_reference]
+    references = len(steps.scored) - len(cells)
+    unscored_references = len(plan.references())
+    made = len(steps.artifacts) + references
+    to_make = len(plan.missing) + unscored_references
+    to_score = len(plan.unscored) - unscored_references
+    return (
+        f"{steps.experiment.name}: {made} steps, {made - to_make} reused, {to_make} to "
+        f"run; {len(cells)} cells, {len(cells) - to_score} reused, {to_score} to score"
+    )
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    """Print what an experiment would run and what its prerequisites cost.
+
+    Args:
+        plan: what is missing.
+        console: where to print.
+    """
+    console.print(plan_line(plan))
+    table = _table(
+        "step", "steps", "reused", "to run", "est. FLOPs", "est. size", "cells"
+    )
+    for line in prerequisites(plan):
+        table.add_row(
+            line.name,
+            str(line.steps),
+            str(line.steps - line.to_run),
+            str(line.to_run),
+            f"{line.flops:.3g}",
+            size(line.bytes),
+            str(line.cells),
+        )
+    console.print(table)
+    units = plan.units()
+    console.print(
+        f"{sum(map(len, units))} cells to merge and evaluate in {len(units)} units."
+        if units
+        else "No cell is left to score."
+    )
+
+
+def show_rows(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], console: Console
+) -> None:
+    """Print the rows of a query.
+
+    Args:
+        columns: their names.
+        rows: the values.
+        console: where to print.
+    """
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*map(text, row))
+    console.print(table)
+    console.print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+
+
+def text(value: object) -> str:
+    """Write a value for a person: numbers short, nothing for NULL.
+
+    Args:
+        value: from a row.
+
+    Returns:
+        The text.
+    """
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def size(count: float) -> str:
+    """Write a number of bytes for a person.
+
+    Args:
+        count: the number.
+
+    Returns:
+        The text, such as `1.5 MB`.
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004 - decimal units
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,258 @@
+"""An experiment's grid, expanded into cells.
+
+A cell is one merge configuration: a method, its options, a subset of the experts and
+a seed. Two spellings of one configuration are one cell.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mergegrid.canonical import JSON, canonical_json
+from mergegrid.errors import InputError, UnknownNameError
+from mergegrid.experiment import Block, Experiment, MethodChoice, Nested
+from mergegrid.methods import get_method
+from mergegrid.methods.method import Method, Option
+
+BEST = "best"
+"""An option's value: the scale that task arithmetic does best with on held-in
+validation, over the same experts."""
+
+ONE_OVER_M = "1/M"
+"""An option's value: one over the number of experts."""
+
+MOST_ORDERS_TRIED = 10_000
+"""Random orders drawn before nested sampling gives up; far more than any grid needs."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One merge configuration."""
+
+    method: str
+    """The method's name."""
+
+    version: int
+    """The method's version."""
+
+    options: Mapping[str, Option] = field(hash=False)
+    """Every option; `BEST` where the value waits for other cells' scores."""
+
+    swept: tuple[str, ...]
+    """The options that vary in the grid."""
+
+    experts: tuple[str, ...]
+    """The tasks whose experts are merged, in the suite's order."""
+
+    sample: int
+    """Which nested sample the subset belongs to; 0 for all and for given subsets."""
+
+    seed: int
+    """Decides the draws of a method that draws at random; 0 for all other methods."""
+
+    @property
+    def identity(self) -> dict[str, JSON]:
+        """What tells this cell from the grid's others, as plain values."""
+        return {
+            "method": self.method,
+            "version": self.version,
+            "options": dict(self.options),
+            "experts": self.experts,
+            "seed": self.seed,
+        }
+
+    @property
+    def waits(self) -> tuple[str, ...]:
+        """The options whose values wait for task arithmetic's scores."""
+        return tuple(name for name, value in self.options.items() if value == BEST)
+
+    def resolved(self, best_scale: float | None) -> dict[str, Option]:
+        """Fill in the options that waited.
+
+        Args:
+            best_scale: task arithmetic's best scale over the same experts; None where
+                nothing waits.
+
+        Returns:
+            Every option with its value.
+        """
+        return {
+            name: best_scale if value == BEST else value
+            for name, value in self.options.items()
+        }
+
+
+def expand(experiment: Experiment) -> tuple[Cell, ...]:
+    """Expand an experiment into its cells.
+
+    Args:
+        experiment: the experiment.
+
+    Returns:
+        The cells in the order of the file, each once.
+
+    Raises:
+        InputError: if an expert is unknown, a subset does not fit the suite or the
+            method, an option is out of range, or `best` has nothing to choose from.
+    """
+    held_in = tuple(
+        task.name for task in experiment.open_suite().tasks() if task.held_in
+    )
+    cells: dict[str, Cell] = {}
+    for block in experiment.grid:
+        for cell in _block_cells(block, held_in):
+            cells.setdefault(canonical_json(cell.identity), cell)
+    scales = best_scale_cells(cells.values())
+    for cell in cells.values():
+        if cell.waits and cell.experts not in scales:
+            raise InputError(
+                f"{cell.method} takes the {cell.waits[0]} that task_arithmetic does "
+                f"best with, but the grid has no task_arithmetic over the same "
+                f"{len(cell.experts)} experts: add it, or give {cell.waits[0]} a value."
+            )
+    return tuple(cells.values())
+
+
+def best_scale_cells(cells: Iterable[Cell]) -> dict[tuple[str, ...], list[Cell]]:
+    """Find the cells that waiting cells take their best scale from.
+
+    Args:
+        cells: the grid.
+
+    Returns:
+        Experts to task arithmetic's cells over them, in the grid's order.
+    """
+    found: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        if cell.method == "task_arithmetic":
+            found.setdefault(cell.experts, []).append(cell)
+    return found
+
+
+def nested_subsets(
+    experts: Sequence[str], nested: Nested
+) -> list[tuple[int, list[str]]]:
+    """Draw nested subsets: random orders of the experts, each cut at every size.
+
+    No two samples share a subset of the same size, save for all experts together, so
+    that samples are different merges (Realistic Evaluation, App. G, draws nested
+    prefixes of permutations for the same reason).
+
+    Args:
+        experts: what to draw from.
+        nested: sizes, number of samples and seed.
+
+    Returns:
+        Sample number (from 1) and subset, sample by sample, from small to large.
+
+    Raises:
+        InputError: if a size exceeds the number of experts, or there are fewer
+            different subsets than samples.
+    """
+    count = len(experts)
+    if max(nested.sizes) > count:
+        raise InputError(
+            f"nested.sizes: a subset of {max(nested.sizes)} experts is larger than the "
+            f"suite, which has {count}; take sizes up to {count}."
+        )
+    partial = [size for size in nested.sizes if size < count]
+    possible = min((math.comb(count, size) for size in partial), default=1)
+    drawn: list[list[str]] = []
+    seen: set[frozenset[str]] = set()
+    generator = np.random.default_rng(nested.seed)
+    for _ in range(MOST_ORDERS_TRIED):
+        if len(drawn) == nested.samples:
+            break
+        order = [experts[index] for index in generator.permutation(count)]
+        prefixes = {frozenset(order[:size]) for size in partial}
+        if not prefixes & seen:
+            seen |= prefixes
+            drawn.append(order)
+        if not partial:
+            break
+    if len(drawn) < nested.samples and partial:
+        raise InputError(
+            f"nested.samples: {nested.samples} different samples of sizes "
+            f"{list(nested.sizes)} from {count} experts cannot be drawn; "
+            f"there are at most {possible}. Take fewer samples."
+        )
+    return [
+        (sample, order[:size])
+        for sample, order in enumerate(drawn, start=1)
+        for size in nested.sizes
+    ]
+
+
+def _block_cells(block: Block, held_in: tuple[str, ...]) -> Iterator[Cell]:
+    for sample, subset in _subsets(block, held_in):
+        for choice in block.methods:
+            method = get_method(choice.name)
+            _check_size(method, len(subset))
+            seeds = block.seeds if method.draws else (0,)
+            for options, swept in _options(method, choice, len(subset)):
+                for seed in seeds:
+                    yield Cell(
+                        method=method.name,
+                        version=method.version,
+                        options=options,
+                        swept=swept,
+                        experts=subset,
+                        sample=sample,
+                        seed=seed,
+                    )
+
+
+def _subsets(
+    block: Block, held_in: tuple[str, ...]
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    if block.subsets.nested is not None:
+        chosen = nested_subsets(held_in, block.subsets.nested)
+    elif block.subsets.given is not None:
+        chosen = [(0, list(subset)) for subset in block.subsets.given]
+    else:
+        chosen = [(0, list(held_in))]
+    for sample, subset in chosen:
+        for expert in subset:
+            if expert not in held_in:
+                raise UnknownNameError("expert", expert, held_in)
+        if len(set(subset)) != len(subset):
+            raise InputError(f"The subset {subset} names an expert twice.")
+        yield sample, tuple(sorted(subset, key=held_in.index))
+
+
+def _check_size(method: Method, size: int) -> None:
+    fewest, most = method.experts
+    if size < fewest or (most is not None and size > most):
+        takes = f"exactly {fewest}" if fewest == most else f"at least {fewest}"
+        raise InputError(
+            f"{method.name} merges {takes} experts, but the grid asks for {size}; "
+            "give it a block with subsets that fit."
+        )
+
+
+def _options(
+    method: Method, choice: MethodChoice, size: int
+) -> Iterator[tuple[dict[str, Option], tuple[str, ...]]]:
+    lists = {name: list(values) for name, values in method.sweep.items()}
+    for name, written in choice.options.items():
+        lists[name] = written if isinstance(written, list) else [written]
+        if not lists[name]:
+            raise InputError(f"{method.name}: the list of {name} is empty.")
+    swept = tuple(sorted(name for name, values in lists.items() if len(values) > 1))
+    for values in itertools.product(*lists.values()):
+        given = {
+            name: 1 / size if value == ONE_OVER_M else value
+            for name, value in zip(lists, values, strict=True)
+        }
+        waits = [name for name, value in given.items() if value == BEST]
+        known = {name: value for name, value in given.items() if name not in waits}
+        # The recipe checks ranges and spells defaults out.
+        spelt = dict(method.recipe(known).options)
+        for name in waits:
+            if not isinstance(spelt[name], int | float):
+                raise InputError(f"{method.name}: {name} cannot be {BEST!r}.")
+            spelt[name] = BEST
+        yield spelt, swept

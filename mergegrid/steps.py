@@ -1,0 +1,320 @@
+"""The steps that an experiment consists of, and what each of them is made from.
+
+A step's key is its name, its version and its inputs, which are other steps' keys and
+plain values. Keys are therefore known before anything runs: they say what is done
+already, what is shared, and what an added cell will cost. Arguments that decide where
+or how fast a step runs are not inputs.
+"""
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mergegrid.canonical import JSON, digest
+from mergegrid.experiment import Experiment
+from mergegrid.grid import Cell, best_scale_cells, expand
+from mergegrid.methods import get_method
+from mergegrid.methods.method import Need
+from mergegrid.suites.suite import Task
+
+VERSIONS = {
+    "data": 1,
+    "pretrain": 1,
+    "train": 1,
+    "multitask": 1,
+    "fisher": 1,
+    "gram": 1,
+    "norms": 1,
+    "trim": 1,
+    "score": 1,
+    "cell": 1,
+}
+"""Version of every step; raise it when a change to the code changes its results."""
+
+STATISTICS = ("fisher", "gram", "norms", "trim")
+"""The steps that measure a statistic of one expert."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that is computed once."""
+
+    name: str
+    """What is done, a key of `VERSIONS`."""
+
+    inputs: Mapping[str, JSON] = field(hash=False)
+    """Everything that decides the result: keys of steps and plain values."""
+
+    parents: tuple[str, ...]
+    """Keys of the steps whose results it reads."""
+
+    label: str
+    """What it is about, for people: a task, a method with its options."""
+
+    @property
+    def version(self) -> int:
+        """The version of this kind of step."""
+        return VERSIONS[self.name]
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Its identity, which reads like `train-v1-9f86d081884c7d65`."""
+        return f"{self.name}-v{self.version}-{digest(self.inputs)}"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A step whose result is scores: a merged cell, or a model for reference."""
+
+    step: Step
+    """Its identity."""
+
+    cell: Cell
+    """The merge; for a model for reference, `method` says which it is."""
+
+    is_reference: bool
+    """Whether nothing is merged: pretrained, individual expert, multitask."""
+
+    statistics: Mapping[str, Mapping[str, str]] = field(hash=False)
+    """Kind of statistic to expert to the key of its artifact."""
+
+    models: Mapping[str, str] = field(hash=False)
+    """Name to key of the model artifacts that are read: experts, or the one model."""
+
+    best_of: tuple[str, ...]
+    """Keys of the cells among which the best scale is looked up."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """An experiment as steps, each before those that read it."""
+
+    experiment: Experiment
+    tasks: tuple[Task, ...]
+    artifacts: Mapping[str, Step] = field(hash=False)
+    """The steps that leave an artifact, by key."""
+
+    scored: Mapping[str, Scored] = field(hash=False)
+    """The cells and reference models, by key."""
+
+    @functools.cached_property
+    def definition(self) -> str:
+        """Digest of everything that decides the experiment's results.
+
+        It is made of keys, so that it changes with the file's meaning and with the
+        version of any method or step, and not with comments or with speed.
+        """
+        return digest([*sorted(self.artifacts), *sorted(self.scored)])
+
+    def named(self, *names: str) -> list[Step]:
+        """Pick steps by what they do.
+
+        Args:
+            *names: keys of `VERSIONS`.
+
+        Returns:
+            Those of the artifact steps, in order.
+        """
+        return [step for step in self.artifacts.values() if step.name in names]
+
+    @property
+    def data(self) -> Step:
+        """The step that makes the suite's data."""
+        return self.named("data")[0]
+
+    @property
+    def pretrain(self) -> Step:
+        """The step that makes the pretrained model."""
+        return self.named("pretrain")[0]
+
+    def ancestors(self, keys: Iterable[str]) -> set[str]:
+        """Collect every artifact step that some steps depend on.
+
+        Args:
+            keys: keys of artifact steps, cells or reference models.
+
+        Returns:
+            Keys of the artifact steps that lead to them, themselves not included.
+        """
+        found: set[str] = set()
+        waiting = list(keys)
+        while waiting:
+            key = waiting.pop()
+            step = self.artifacts.get(key) or self.scored[key].step
+            for parent in step.parents:
+                if parent in self.artifacts and parent not in found:
+                    found.add(parent)
+                    waiting.append(parent)
+        return found
+
+
+def build_steps(experiment: Experiment) -> Steps:
+    """Turn an experiment into its steps.
+
+    Args:
+        experiment: the experiment.
+
+    Returns:
+        Its steps, parents first.
+    """
+    suite = experiment.open_suite()
+    tasks = suite.tasks()
+    held_in = [task for task in tasks if task.held_in]
+    seed = experiment.seed
+    described = {
+        "name": suite.name,
+        "version": suite.version,
+        "options": suite.model_dump(mode="json"),
+    }
+    data = Step("data", {"suite": described}, (), suite.name)
+    pretrain = Step(
+        "pretrain",
+        {
+            "data": data.key,
+            "family": suite.family,
+            "architecture": suite.architecture(),
+            "training": experiment.training.pretrain.model_dump(mode="json"),
+            "seed": seed,
+        },
+        (data.key,),
+        suite.name,
+    )
+
+    def trained(name: str, on: list[Task], settings: Mapping[str, JSON]) -> Step:
+        return Step(
+            name,
+            {
+                "pretrained": pretrain.key,
+                "tasks": [f"{task.name}@{task.version}" for task in on],
+                "training": settings,
+                "seed": seed,
+            },
+            (pretrain.key, data.key),
+            on[0].name if len(on) == 1 else f"{len(on)} tasks",
+        )
+
+    settings = experiment.training.expert.model_dump(mode="json")
+    experts = {task.name: trained("train", [task], settings) for task in held_in}
+    multitask = trained(
+        "multitask", held_in, experiment.training.multitask.model_dump(mode="json")
+    )
+    cells = expand(experiment)
+    measured = _Measured(experiment, data, pretrain, experts)
+    scored: dict[str, Scored] = {}
+
+    def evaluated(name: str, cell: Cell, model: Step) -> None:
+        step = Step(
+            "score",
+            {"model": model.key, "data": data.key, "as": name, "on": cell.experts},
+            (model.key, pretrain.key, data.key),
+            " ".join((name, *cell.experts[:1])) if name == "individual" else name,
+        )
+        scored[step.key] = Scored(step, cell, True, {}, {name: model.key}, ())
+
+    evaluated("pretrained", _reference("pretrained", ()), pretrain)
+    for task, expert in experts.items():
+        evaluated("individual", _reference("individual", (task,)), expert)
+    evaluated("multitask", _reference("multitask", tuple(experts)), multitask)
+
+    scales = best_scale_cells(cells)
+    keys: dict[int, str] = {}
+    # Cells that wait for others' scores come after those they wait for.
+    for cell in sorted(cells, key=lambda cell: bool(cell.waits)):
+        best_of = (
+            [keys[id(other)] for other in scales[cell.experts]] if cell.waits else []
+        )
+        entry = measured.scored(cell, best_of)
+        keys[id(cell)] = entry.step.key
+        scored[entry.step.key] = entry
+
+    artifacts = (data, pretrain, *experts.values(), multitask, *measured.steps.values())
+    return Steps(experiment, tasks, {step.key: step for step in artifacts}, scored)
+
+
+def _reference(name: str, experts: tuple[str, ...]) -> Cell:
+    return Cell(name, 1, {}, (), experts, sample=0, seed=0)
+
+
+class _Measured:
+    """The statistics that cells ask for, each made into a step once."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: Step,
+        pretrain: Step,
+        experts: Mapping[str, Step],
+    ) -> None:
+        self.experiment = experiment
+        self.data = data
+        self.pretrain = pretrain
+        self.experts = experts
+        self.steps: dict[str, Step] = {}
+
+    def scored(self, cell: Cell, best_of: list[str]) -> Scored:
+        """Describe a cell as a step, with the statistics that it reads."""
+        needs = get_method(cell.method).needs
+        per_tensor = cell.options.get("scope") == "tensor"
+        statistics: dict[str, dict[str, str]] = {}
+        for kind in STATISTICS:
+            # Trim thresholds and norms of the whole model are for that scope only.
+            if Need(kind) in needs and not (per_tensor and kind in {"trim", "norms"}):
+                statistics[kind] = {
+                    expert: self._statistic(kind, expert, cell).key
+                    for expert in cell.experts
+                }
+        models = {expert: self.experts[expert].key for expert in cell.experts}
+        step = Step(
+            "cell",
+            {
+                "recipe": {
+                    "method": cell.method,
+                    "version": cell.version,
+                    "options": dict(cell.options),
+                },
+                "experts": models,
+                "pretrained": self.pretrain.key,
+                "statistics": statistics,
+                "best_of": best_of,
+                "seed": cell.seed,
+                "data": self.data.key,
+            },
+            (
+                *models.values(),
+                *(key for kind in statistics.values() for key in kind.values()),
+                self.pretrain.key,
+                self.data.key,
+                *best_of,
+            ),
+            _label(cell),
+        )
+        return Scored(step, cell, False, statistics, models, tuple(best_of))
+
+    def _statistic(self, kind: str, expert: str, cell: Cell) -> Step:
+        model = self.experts[expert]
+        inputs: dict[str, JSON] = {"expert": model.key}
+        parents: tuple[str, ...] = (model.key,)
+        label = expert
+        if kind in {"fisher", "gram"}:
+            settings = getattr(self.experiment.statistics, kind)
+            inputs |= settings.model_dump(mode="json")
+            inputs |= {"data": self.data.key, "task": expert}
+            inputs |= {"seed": self.experiment.seed} if kind == "fisher" else {}
+            # The pretrained model's artifact says how to build the model.
+            parents = (model.key, self.pretrain.key, self.data.key)
+        elif kind == "trim":
+            density = cell.options["density"]
+            inputs |= {"pretrained": self.pretrain.key, "density": density}
+            parents = (model.key, self.pretrain.key)
+            label = f"{expert} at {density}"
+        step = Step(kind, inputs, parents, label)
+        return self.steps.setdefault(step.key, step)
+
+
+def _label(cell: Cell) -> str:
+    options = " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in cell.options.items()
+        if name in cell.swept
+    )
+    return " ".join(filter(None, (cell.method, options, f"of {len(cell.experts)}")))

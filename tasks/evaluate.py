@@ -1,0 +1,69 @@
+"""Prefect task that evaluates models for reference, and what all evaluation shares."""
+
+from torch import nn
+
+from mergegrid.costs import Cost, measure_cost
+from mergegrid.evaluation import Tally, evaluate_tasks
+from mergegrid.steps import Scored
+from mergegrid.suites.suite import Split
+from tasks.progress import News, tell
+from tasks.record import cell_row, score_rows
+from tasks.step import work_task
+from tasks.workspace import Workspace
+
+
+def evaluate_as(
+    workspace: Workspace, model: nn.Module, entry: Scored
+) -> tuple[dict[tuple[str, str], Tally], Cost]:
+    """Evaluate a model on the tasks that count for a cell.
+
+    Those are the held-in tasks of the experts that were merged - their validation
+    split, by which options are chosen, and their test split - and the test split of
+    every generalization task. Held-in tasks of other experts do not count.
+
+    Args:
+        workspace: the experiment at its root.
+        model: the model.
+        entry: the cell, or the model for reference.
+
+    Returns:
+        (task, split) to what was counted, and the cost.
+    """
+    held_in = entry.cell.experts or [t.name for t in workspace.steps.tasks if t.held_in]
+    wanted: list[tuple[str, Split]] = []
+    wanted += [(task, "validation") for task in held_in]
+    wanted += [(task, "test") for task in held_in]
+    wanted += [
+        (task.name, "test") for task in workspace.steps.tasks if not task.held_in
+    ]
+    with measure_cost() as cost:
+        examples = {name: workspace.test_examples(*name) for name in wanted}
+        tallies = evaluate_tasks(model, examples)
+    cost.examples = sum(tally.examples for tally in tallies.values())
+    cost.flops = workspace.estimates.forward_flops * cost.examples
+    return tallies, cost
+
+
+def score_references(workspace: Workspace, keys: list[str]) -> bool:
+    """Evaluate the pretrained model, experts or the multitask model, and record each.
+
+    Args:
+        workspace: the experiment at its root.
+        keys: keys of the models' scores.
+
+    Returns:
+        Whether any had no scores yet.
+    """
+    unscored = [key for key in keys if not workspace.ledger.has(key)]
+    for key in unscored:
+        entry = workspace.steps.scored[key]
+        (model_key,) = entry.models.values()
+        model = workspace.model(workspace.parameters(model_key))
+        tallies, cost = evaluate_as(workspace, model, entry)
+        rows = score_rows(workspace.steps, entry, tallies, {"evaluate": cost})
+        workspace.ledger.append(key, [*rows, cell_row(workspace.steps, entry, {})])
+        tell(News("done", key))
+    return bool(unscored)
+
+
+score_task = work_task("evaluate", score_references, retries=1)

@@ -1,0 +1,132 @@
+"""What every step of an experiment needs at hand: its plan, its data, its stores.
+
+Prefect tasks are handed an experiment as JSON text, a root and keys, never objects;
+the workspace they name is opened once in a process.
+"""
+
+import functools
+from dataclasses import dataclass
+
+from torch import nn
+
+from mergegrid.estimates import Estimates
+from mergegrid.experiment import Experiment
+from mergegrid.models import get_family
+from mergegrid.models.family import Family
+from mergegrid.parameters import Parameters
+from mergegrid.steps import Steps, build_steps
+from mergegrid.suites.examples import Examples
+from mergegrid.suites.suite import Data, Split, Suite
+from storage.artifacts import ArtifactStore
+from storage.ledger import Ledger
+from storage.root import Root
+from storage.tensors import load_tensors
+
+PARAMETERS = "parameters.safetensors"
+"""Payload of an expert: the parameters that are merged."""
+
+STATISTIC = "statistic.safetensors"
+"""Payload of a Fisher or Gram artifact: a tensor for each parameter."""
+
+NORMS = "norms.json"
+"""Payload of a norms artifact: the squared norm of each parameter."""
+
+TRIM = "trim.json"
+"""Payload of a trim artifact: the threshold, and the ties kept in each parameter."""
+
+
+@dataclass(eq=False)
+class Workspace:
+    """An experiment at a root."""
+
+    experiment: Experiment
+    root: Root
+
+    @functools.cached_property
+    def steps(self) -> Steps:
+        """The experiment's steps."""
+        return build_steps(self.experiment)
+
+    @functools.cached_property
+    def suite(self) -> Suite:
+        """The experiment's suite."""
+        return self.experiment.open_suite()
+
+    @functools.cached_property
+    def family(self) -> Family:
+        """The family that the suite's models belong to."""
+        return get_family(self.suite.family)
+
+    @functools.cached_property
+    def estimates(self) -> Estimates:
+        """What the experiment's steps are expected to take."""
+        return Estimates(self.experiment)
+
+    @functools.cached_property
+    def store(self) -> ArtifactStore:
+        """The artifacts under the root."""
+        return ArtifactStore(self.root)
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """The results under the root."""
+        return Ledger(self.root)
+
+    @functools.cached_property
+    def data(self) -> Data:
+        """The suite's data, which have to be prepared before."""
+        return self.suite.open(self.store.path(self.steps.data.key))
+
+    @functools.cache  # noqa: B019 - a workspace lives as long as its process
+    def test_examples(self, task: str, split: Split) -> Examples:
+        """Give examples that every cell is evaluated on, read once.
+
+        Args:
+            task: the task's name.
+            split: validation or test.
+
+        Returns:
+            The examples.
+        """
+        return self.data.examples(task, split)
+
+    def model(self, parameters: Parameters | None = None) -> nn.Module:
+        """Build the pretrained model, or one with other merged parameters.
+
+        Args:
+            parameters: what replaces the pretrained parameters, if anything.
+
+        Returns:
+            A model of its own, with the frozen head.
+        """
+        model = self.family.load(self.store.path(self.steps.pretrain.key))
+        if parameters is not None:
+            self.family.set_parameters(model, parameters)
+        return model
+
+    def parameters(self, key: str) -> Parameters:
+        """Read the merged parameters of a stored model.
+
+        Args:
+            key: key of an expert, of the multitask or of the pretrained model.
+
+        Returns:
+            Its parameters by name.
+        """
+        if key == self.steps.pretrain.key:
+            return self.family.merged_parameters(self.model())
+        return load_tensors(self.store.path(key) / PARAMETERS)
+
+
+@functools.lru_cache(maxsize=4)
+def open_workspace(experiment: str, root: str) -> Workspace:
+    """Open an experiment at a root, once in a process.
+
+    Args:
+        experiment: the experiment as JSON text.
+        root: a directory or `s3://bucket/prefix`.
+
+    Returns:
+        The workspace.
+    """
+    return Workspace(Experiment.model_validate_json(experiment), Root.open(root))
