@@ -24,7 +24,7 @@ from typing import Any
 from uuid import uuid4
 
 from mergegrid.errors import DamagedArtifactError, StorageError
-from storage.directory import place, temporary_file
+from storage.copies import Copies
 from storage.faults import reason
 from storage.manifest import Manifest, Payload
 from storage.root import Root
@@ -72,7 +72,7 @@ class ArtifactStore:
     def __init__(self, root: Root) -> None:
         self.root = root
         self._manifests = dict[str, Manifest]()
-        self._verified = dict[Path, tuple[int, int]]()
+        self._copies = Copies(root)
         self._locks = defaultdict[str, threading.Lock](threading.Lock)
 
     def __reduce__(self) -> tuple[type["ArtifactStore"], tuple[Root]]:
@@ -206,42 +206,41 @@ class ArtifactStore:
         """
         with self._locks[key]:
             manifest = self.manifest(key)
-            fault = self._fetch(manifest)
+            fault = self._copies.fetch(_folder(manifest), manifest.payloads)
             if fault is not None:
                 # Bytes are damaged on their way, too, and somebody may have replaced
                 # the artifact since its manifest was read.
                 manifest = self._fresh(key) or manifest
-                fault = self._fetch(manifest)
+                fault = self._copies.fetch(_folder(manifest), manifest.payloads)
             if fault is not None:
                 self._set_aside(key, manifest)
                 raise DamagedArtifactError(key, fault)
-            return self._directory(manifest)
+            return self._copies.base / _folder(manifest)
 
     def verify(
         self, keys: Collection[str] | None = None
     ) -> Iterator[tuple[str, str | None]]:
-        """Check every byte of artifacts; what is damaged is set aside.
+        """Check every byte that is stored; what is damaged is set aside.
 
         Args:
-            keys: the artifacts, or None for all, with those that lack a manifest or
-                payload.
+            keys: the artifacts, or None for all.
 
         Yields:
             A key and what is wrong with it, or None.
         """
         for key in sorted(self.keys() if keys is None else keys):
-            self._verified.clear()
+            self._manifests.pop(key, None)
             try:
-                self.path(key)
+                manifest = self.manifest(key)
+                fault = self._copies.check(_folder(manifest), manifest.payloads)
             except DamagedArtifactError as error:
                 yield key, error.reason
             except StorageError as error:
                 yield key, str(error)
             else:
-                yield key, None
-
-    def _folder(self, manifest: Manifest) -> str:
-        return f"artifacts/{manifest.key}/{manifest.content}"
+                if fault is not None:
+                    self._set_aside(key, manifest)
+                yield key, fault
 
     def _manifest(self, key: str) -> Manifest:
         if key not in self._manifests:
@@ -251,14 +250,18 @@ class ArtifactStore:
 
     def _fresh(self, key: str) -> Manifest | None:
         self._manifests.pop(key, None)
-        with suppress(FileNotFoundError, ValueError):
+        try:
             return self._manifest(key)
-        return None
+        except FileNotFoundError:
+            return None
+        except ValueError as fault:
+            _LOG.warning("The artifact %s counts as missing: %s.", key, fault)
+            return None
 
     def _is_complete(self, key: str, sizes: Mapping[str, int]) -> bool:
         def is_here(manifest: Manifest | None) -> bool:
             return manifest is not None and all(
-                sizes.get(f"{self._folder(manifest)}/{name}") == payload.size
+                sizes.get(f"{_folder(manifest)}/{name}") == payload.size
                 for name, payload in manifest.payloads.items()
             )
 
@@ -270,49 +273,10 @@ class ArtifactStore:
         if not self.missing({key}):
             return self.manifest(key)
         for name in manifest.payloads:
-            self.root.put_file(directory / name, f"{self._folder(manifest)}/{name}")
+            self.root.put_file(directory / name, f"{_folder(manifest)}/{name}")
         self.root.write(f"artifacts/{key}/manifest.json", manifest.encode())
         self._manifests[key] = manifest
         return manifest
-
-    def _directory(self, manifest: Manifest) -> Path:
-        return (self.root.local or self.root.cache) / self._folder(manifest)
-
-    def _fetch(self, manifest: Manifest) -> str | None:
-        for name, payload in manifest.payloads.items():
-            path = self._directory(manifest) / name
-            fault = self._check(path, payload)
-            if fault is not None and self.root.local is None:
-                fault = self._copy(f"{self._folder(manifest)}/{name}", path, payload)
-            if fault is not None:
-                return f"{name} {fault}"
-        return None
-
-    def _copy(self, source: str, target: Path, payload: Payload) -> str | None:
-        # Under its final name, a half-made copy would be taken for the whole.
-        with temporary_file(self.root.staging) as temporary:
-            try:
-                self.root.get_file(source, temporary)
-            except FileNotFoundError:
-                return "is missing"
-            fault = payload.fault(temporary)
-            if fault is not None:
-                return fault
-            place(temporary, target)
-        return self._check(target, payload)
-
-    def _check(self, path: Path, payload: Payload) -> str | None:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            return "is missing"
-        stamp = (status.st_size, status.st_mtime_ns)
-        if self._verified.get(path) == stamp:
-            return None
-        fault = payload.fault(path)
-        if fault is None:
-            self._verified[path] = stamp
-        return fault
 
     def _set_aside(self, key: str, manifest: Manifest | None) -> None:
         _LOG.warning("Setting the damaged artifact %s aside.", key)
@@ -324,6 +288,10 @@ class ArtifactStore:
         for name in names:
             with suppress(FileNotFoundError):
                 self.root.move(f"{folder}/{name}", f"damaged/{key}/{name}")
+
+
+def _folder(manifest: Manifest) -> str:
+    return f"artifacts/{manifest.key}/{manifest.content}"
 
 
 def _checked(key: str) -> str:

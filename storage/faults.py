@@ -14,6 +14,7 @@ _MAY_PASS = {
 _REASONS = {
     errno.EACCES: "permission denied",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than is allowed",
     errno.ENOENT: "it does not exist",
     errno.ENOSPC: "the disk is full",
     errno.ENOTDIR: "a part of the path is a file, not a directory",

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from mergegrid.canonical import canonical_json, digest
 from storage.tensors import layout
@@ -122,11 +122,11 @@ class Manifest(BaseModel):
         try:
             fields = json.loads(data)
             expected = fields.pop("digest")
-            if digest(fields) != expected:
-                raise ValueError("its manifest was altered")
             manifest = cls.model_validate(fields)
-        except (ValidationError, AttributeError, KeyError, json.JSONDecodeError):
+        except (ValueError, AttributeError, KeyError, TypeError):
             raise ValueError("its manifest cannot be read") from None
+        if digest(fields) != expected:
+            raise ValueError("its manifest was altered")
         if manifest.key != key:
             raise ValueError(f"its manifest is that of {manifest.key}")
         return manifest

@@ -1,6 +1,8 @@
 """Tensors in safetensors files: equal tensors give equal bytes, in every process."""
 
 import errno
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,9 +40,10 @@ def save_tensors(
     try:
         save_file(dense, path, metadata=header)
     except SafetensorError as error:
-        full = "os error 28" in str(error)  # the library keeps the number in its text
-        cause = OSError(errno.ENOSPC if full else errno.EIO, str(error))
-        raise StorageError(f"Cannot write {path.name}: {reason(cause)}.") from error
+        number = re.search(r"os error (\d+)", str(error))  # it has no errno of its own
+        code = int(number[1]) if number else errno.EIO
+        words = reason(OSError(code, os.strerror(code)))
+        raise StorageError(f"Cannot write {path.name}: {words}.") from error
     except OSError as error:
         raise StorageError(f"Cannot write {path.name}: {reason(error)}.") from error
 
