@@ -15,6 +15,10 @@ NULL_EIGENVALUE = 1e-7
 """Share of the largest eigenvalue below which a direction counts as never seen: what
 float32 leaves of a sum of Gram matrices is no more accurate."""
 
+DEPENDENT = 1e-5
+"""Share of its variance below which an input counts as determined by the others: in a
+wide layer, rounding errors of float32 can hide a dependence up to about here."""
+
 
 def regmean(
     experts: Float[Tensor, "expert d_out d_in"],
@@ -42,7 +46,7 @@ def regmean(
     average, where released code returns zeros or noise.
 
     S is factorized by Cholesky; if it is not positive definite in float64, or an input
-    depends on the others but for `NULL_EIGENVALUE` of its variance, eigenvalues below
+    is determined by the others but for `DEPENDENT` of its variance, eigenvalues below
     `NULL_EIGENVALUE` times the largest are cut off instead.
 
     Args:
@@ -94,7 +98,7 @@ def solve(
     correlation = scale[:, None] * matrix * scale
     correlation.diagonal().add_((~is_seen).double())
     factor, failed = torch.linalg.cholesky_ex(correlation)
-    if not failed and bool((factor.diagonal().square() > NULL_EIGENVALUE).all()):
+    if not failed and bool((factor.diagonal().square() > DEPENDENT).all()):
         return torch.cholesky_solve((target * scale).mT, factor).mT * scale
     values, vectors = torch.linalg.eigh(matrix)
     is_regular = values > NULL_EIGENVALUE * values.amax()

@@ -1,0 +1,186 @@
+"""RegMean against least squares on the inputs themselves, in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergegrid.methods.regmean import regmean
+
+seeds = st.integers(0, 2**32 - 1)
+shares = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
+
+
+def layers(seed, experts=3, d_out=4, d_in=5, tokens=40):
+    """Weights, and inputs with correlations that differ from expert to expert."""
+    random = np.random.default_rng(seed)
+    weights = random.normal(size=(experts, d_out, d_in))
+    mixing = np.eye(d_in) + 0.5 * random.normal(size=(experts, d_in, d_in))
+    return weights, random.normal(size=(experts, tokens, d_in)) @ mixing
+
+
+def grams_of(inputs):
+    return np.array([x.T @ x / len(x) for x in inputs])
+
+
+def merged_by(weights, grams, **options):
+    # The float32 that the engine would hand over costs digits that these tests compare.
+    return regmean(torch.tensor(weights), torch.tensor(grams), **options).numpy()
+
+
+def shrunk(grams, share):
+    return np.array([share * g + (1 - share) * np.diag(np.diag(g)) for g in grams])
+
+
+def rotation(random, size):
+    return np.linalg.qr(random.normal(size=(size, size)))[0]
+
+
+@given(seed=seeds)
+def test_minimizes_the_mean_squared_error_of_the_outputs(seed):
+    weights, inputs = layers(seed)
+    outputs = np.concatenate([x @ w.T for x, w in zip(inputs, weights, strict=True)])
+    expected = np.linalg.lstsq(np.concatenate(inputs), outputs)[0].T
+    merged = merged_by(weights, grams_of(inputs), off_diagonal=1.0)
+    np.testing.assert_allclose(merged, expected, rtol=1e-6, atol=1e-8)
+
+
+@given(seed=seeds, share=shares)
+def test_is_the_formula_of_the_paper_where_that_is_defined(seed, share):
+    weights, inputs = layers(seed)
+    grams = shrunk(grams_of(inputs), share)
+    # The paper's W is d_in x d_out: (sum G)^-1 sum G W.
+    above = sum(g @ w.T for g, w in zip(grams, weights, strict=True))
+    expected = (np.linalg.inv(grams.sum(axis=0)) @ above).T
+    merged = merged_by(weights, grams_of(inputs), off_diagonal=share)
+    np.testing.assert_allclose(merged, expected, rtol=1e-6, atol=1e-8)
+
+
+@given(seed=seeds)
+def test_without_off_diagonals_every_input_has_a_weighted_mean(seed):
+    weights, inputs = layers(seed)
+    power = np.array([np.diag(g) for g in grams_of(inputs)])
+    expected = (weights * power[:, None]).sum(axis=0) / power.sum(axis=0)
+    merged = merged_by(weights, grams_of(inputs), off_diagonal=0.0)
+    np.testing.assert_allclose(merged, expected, rtol=1e-9)
+
+
+@given(seed=seeds, share=shares)
+def test_equal_grams_are_the_average(seed, share):
+    weights, inputs = layers(seed)
+    grams = np.array([grams_of(inputs)[0]] * len(weights))
+    merged = merged_by(weights, grams, off_diagonal=share)
+    np.testing.assert_allclose(merged, weights.mean(axis=0), atol=1e-9)
+
+
+@given(seed=seeds)
+def test_a_dominant_gram_prevails(seed):
+    weights, inputs = layers(seed)
+    grams = grams_of(inputs) * np.array([1.0, 1e9, 1.0])[:, None, None]
+    np.testing.assert_allclose(merged_by(weights, grams), weights[1], atol=1e-5)
+
+
+@given(seed=seeds, share=shares)
+def test_directions_that_no_expert_saw_keep_the_average(seed, share):
+    weights, inputs = layers(seed, tokens=1)  # 3 tokens in 5 dimensions
+    inputs[:, :, 2] = 0  # and one input that is always zero
+    grams = grams_of(inputs)
+    merged = merged_by(weights, grams, off_diagonal=share)
+    mean = weights.mean(axis=0)
+    np.testing.assert_allclose(merged[:, 2], mean[:, 2], atol=1e-12)
+    summed = shrunk(grams, share)
+    above = sum(g @ (w - mean).T for g, w in zip(summed, weights, strict=True))
+    expected = mean + (np.linalg.pinv(summed.sum(axis=0), rcond=1e-7) @ above).T
+    np.testing.assert_allclose(merged, expected, rtol=1e-5, atol=1e-6)
+
+
+@given(seed=seeds)
+def test_experts_that_are_one_are_kept_where_grams_are_singular(seed):
+    weights, inputs = layers(seed, tokens=1)
+    weights[:] = weights[0]
+    merged = merged_by(weights, grams_of(inputs), off_diagonal=1.0)
+    np.testing.assert_allclose(merged, weights[0], atol=1e-9)
+
+
+def test_no_input_at_all_is_the_average():
+    weights, _ = layers(seed=0)
+    merged = merged_by(weights, np.zeros((3, 5, 5)))
+    np.testing.assert_allclose(merged, weights.mean(axis=0))
+
+
+def test_nearly_dependent_inputs_do_not_blow_up_at_one():
+    # Condition about 1e12, in float32 as Grams are stored: inverting this is what lets
+    # RegMean collapse at 1.0 in the paper's tables.
+    random = np.random.default_rng(0)
+    weights, inputs = layers(seed=0, d_in=20, tokens=300)
+    narrow = np.logspace(0, -6, 20)
+    turned = rotation(random, 20)
+    inputs = random.normal(size=(3, 300, 20)) * narrow @ turned
+    grams = grams_of(inputs).astype(np.float32)
+    merged = merged_by(weights.astype(np.float32), grams, off_diagonal=1.0)
+    mean = weights.mean(axis=0)
+
+    summed = grams.astype(float).sum(axis=0)
+    above = sum(w @ g.astype(float) for w, g in zip(weights, grams, strict=True))
+    inverted = above @ np.linalg.inv(summed)
+
+    def loss(candidate):
+        return sum(
+            np.square(x @ (candidate - w).T).mean()
+            for x, w in zip(inputs, weights, strict=True)
+        )
+
+    assert loss(merged) < loss(mean)
+    # Least squares in earnest: some growth is due, not that of rounding errors.
+    assert np.linalg.norm(merged - mean) < 0.2 * np.linalg.norm(inverted - mean)
+
+
+@given(seed=seeds, share=shares, scale=st.floats(-4, 4))
+def test_rescaling_an_input_rescales_its_column(seed, share, scale):
+    weights, inputs = layers(seed)
+    units = np.array([10.0**scale, 1, 1, 1, 1])
+    merged = merged_by(weights / units, grams_of(inputs * units), off_diagonal=share)
+    expected = merged_by(weights, grams_of(inputs), off_diagonal=share) / units
+    np.testing.assert_allclose(merged, expected, rtol=1e-4, atol=1e-9)
+
+
+@given(seed=seeds)
+def test_rotating_the_inputs_rotates_the_weight_at_one(seed):
+    weights, inputs = layers(seed)
+    turned = rotation(np.random.default_rng(seed), 5)
+    merged = merged_by(weights @ turned, grams_of(inputs @ turned), off_diagonal=1.0)
+    expected = merged_by(weights, grams_of(inputs), off_diagonal=1.0) @ turned
+    np.testing.assert_allclose(merged, expected, rtol=1e-6, atol=1e-8)
+
+
+@given(seed=seeds, share=shares)
+def test_mixing_the_outputs_mixes_the_rows(seed, share):
+    weights, inputs = layers(seed)
+    mixing = np.random.default_rng(seed).normal(size=(2, 4))
+    merged = merged_by(mixing @ weights, grams_of(inputs), off_diagonal=share)
+    expected = mixing @ merged_by(weights, grams_of(inputs), off_diagonal=share)
+    np.testing.assert_allclose(merged, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("tokens", [1, 40])
+def test_a_ridge_pulls_towards_the_average(tokens):
+    weights, inputs = layers(seed=0, tokens=tokens)
+    grams, mean = grams_of(inputs), weights.mean(axis=0)
+    distances = [
+        np.linalg.norm(merged_by(weights, grams, off_diagonal=1.0, ridge=ridge) - mean)
+        for ridge in (0.0, 0.1, 10.0, 1e6)
+    ]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 1e-4 * distances[0]
+
+
+def test_a_ridge_is_relative_to_the_mean_diagonal_entry():
+    weights, inputs = layers(seed=0)
+    grams = grams_of(inputs)
+    mean = weights.mean(axis=0)
+    prior = 0.3 * np.trace(grams.sum(axis=0)) / 5 * np.eye(5)
+    above = sum(g @ w.T for g, w in zip(grams, weights, strict=True)) + prior @ mean.T
+    expected = (np.linalg.inv(grams.sum(axis=0) + prior) @ above).T
+    merged = merged_by(weights, grams, off_diagonal=1.0, ridge=0.3)
+    np.testing.assert_allclose(merged, expected, rtol=1e-8)

@@ -1,0 +1,314 @@
+import logging
+
+import pytest
+import torch
+
+import mergegrid
+from mergegrid import merge, sweep
+from mergegrid.cohort import Cohort
+from mergegrid.engine import read_recipe
+from mergegrid.errors import (
+    InputError,
+    LayoutError,
+    MissingPrerequisiteError,
+    NonFiniteError,
+    UnknownNameError,
+)
+from mergegrid.methods import METHODS
+from mergegrid.methods.method import Need, Recipe
+
+DATA_FREE = ("average", "mlerp", "task_arithmetic", "dare", "ties")
+
+
+def normal(*shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def problem(number=2):
+    pretrained = {"fc.bias": normal(3, seed=0), "fc.weight": normal(3, 4, seed=1)}
+    experts = {
+        f"e{index}": {
+            name: tensor + 0.1 * normal(*tensor.shape, seed=10 * index + 20)
+            for name, tensor in pretrained.items()
+        }
+        for index in range(number)
+    }
+    grams = {
+        name: {"fc.weight": (x := normal(9, 4, seed=50 + index)).mT @ x}
+        for index, name in enumerate(experts)
+    }
+    fisher = {
+        name: {key: tensor**2 for key, tensor in expert.items()}
+        for name, expert in experts.items()
+    }
+    return experts, pretrained, {Need.GRAM: grams, Need.FISHER: fisher}
+
+
+def with_tensors(models, **tensors):
+    return {
+        name: {**model, **{key: value.clone() for key, value in tensors.items()}}
+        for name, model in models.items()
+    }
+
+
+def test_the_public_surface_is_small():
+    assert mergegrid.__all__ == ["METHODS", "get_method", "merge", "sweep"]
+
+
+def test_a_recipe_may_be_a_name_a_mapping_or_a_recipe():
+    experts, pretrained, _ = problem()
+    forms = (
+        "ties",
+        {"method": "ties"},
+        {"method": "ties", "options": {"density": 0.2}},
+        METHODS["ties"].recipe(),
+    )
+    first, *others = (merge(experts, form, pretrained) for form in forms)
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=0, atol=0)
+
+
+def test_experts_in_a_sequence_go_by_their_number():
+    experts, pretrained, statistics = problem()
+    numbered = dict(zip("01", experts.values(), strict=True))
+    assert torch.equal(
+        merge(list(experts.values()), "dare", pretrained)["fc.weight"],
+        merge(numbered, "dare", pretrained)["fc.weight"],
+    )
+    with pytest.raises(MissingPrerequisiteError, match="expert '0'"):
+        merge(list(experts.values()), "fisher", statistics=statistics)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("tise", "no merge method 'tise'. Did you mean 'ties'"),
+        ({"options": {}}, "needs the name of its method"),
+        ({"method": 3}, "needs the name of its method"),
+        ({"method": "ties", "option": {}}, "key of a recipe 'option'.* 'options'"),
+        ({"method": "ties", "options": [1]}, r"options of ties are no mapping: \[1\]"),
+        ({"method": "ties", "version": 99}, "for version 99 of ties; this is version"),
+        (Recipe("ties", 99, {}), "for version 99 of ties"),
+        (Recipe("ties", 1, {"scales": 1}), "no option of ties 'scales'.*'scale'"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_what_is_right(recipe, message):
+    with pytest.raises(InputError, match=message):
+        read_recipe(recipe)
+
+
+def test_no_expert_is_refused():
+    with pytest.raises(InputError, match="at least one expert"):
+        merge({}, "average")
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "dare", "ties", "mats"])
+def test_a_missing_pretrained_model_is_named(method):
+    experts, _, statistics = problem()
+    with pytest.raises(
+        MissingPrerequisiteError, match=f"{method} needs the pretrained"
+    ):
+        merge(experts, method, statistics=statistics)
+
+
+@pytest.mark.parametrize("method", ["fisher", "regmean", "mats"])
+def test_a_missing_statistic_is_named(method):
+    experts, pretrained, statistics = problem()
+    need = "fisher" if method == "fisher" else "gram"
+    with pytest.raises(MissingPrerequisiteError, match=f"the {need} statistic .* 'e0'"):
+        merge(experts, method, pretrained)
+    del statistics[Need(need)]["e1"]
+    with pytest.raises(MissingPrerequisiteError, match=f"the {need} statistic .* 'e1'"):
+        merge(experts, method, pretrained, statistics)
+
+
+def test_statistics_without_a_parameter_in_common_are_no_statistics():
+    experts, _, statistics = problem()
+    del statistics[Need.FISHER]["e0"]["fc.bias"]
+    del statistics[Need.FISHER]["e1"]["fc.weight"]
+    with pytest.raises(MissingPrerequisiteError, match="no parameter has a fisher"):
+        merge(experts, "fisher", statistics=statistics)
+
+
+def test_a_statistic_under_an_unknown_name_is_refused_not_passed_over():
+    experts, _, statistics = problem()
+    statistics[Need.GRAM]["e1"]["fc.attn.weight"] = torch.eye(4)
+    with pytest.raises(
+        LayoutError, match=r"gram .* 'e1' has 'fc.attn.weight', which is"
+    ):
+        merge(experts, "regmean", statistics=statistics)
+
+
+def test_a_gram_of_the_wrong_width_is_refused():
+    experts, _, statistics = problem()
+    statistics[Need.GRAM]["e1"]["fc.weight"] = torch.eye(3)
+    message = r"'fc.weight' with shape \(3, 3\), instead of \(4, 4\)"
+    with pytest.raises(LayoutError, match=message):
+        merge(experts, "regmean", statistics=statistics)
+
+
+def test_a_gram_of_a_vector_is_refused():
+    experts, _, statistics = problem()
+    statistics[Need.GRAM]["e1"]["fc.bias"] = torch.eye(3)
+    with pytest.raises(LayoutError, match=r"'fc.bias', which is no weight of a linear"):
+        merge(experts, "regmean", statistics=statistics)
+
+
+def test_a_statistic_that_is_not_finite_is_refused():
+    experts, _, statistics = problem()
+    statistics[Need.FISHER]["e1"]["fc.bias"][0] = torch.nan
+    with pytest.raises(NonFiniteError, match=r"fisher .* 'e1' .* 'fc.bias'"):
+        merge(experts, "fisher", statistics=statistics)
+
+
+def test_a_pretrained_model_of_another_layout_is_refused():
+    experts, pretrained, _ = problem()
+    del pretrained["fc.bias"]
+    with pytest.raises(LayoutError, match="pretrained model has not"):
+        merge(experts, "ties", pretrained)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_experts_are_returned_bit_for_bit_unless_pretrained_counts(method):
+    _, pretrained, _ = problem()
+    experts = {"a": pretrained, "b": pretrained}
+    statistics = {
+        Need.FISHER: {e: {k: v**2 for k, v in pretrained.items()} for e in experts},
+        Need.GRAM: {e: {"fc.weight": torch.eye(4)} for e in experts},
+    }
+    merged = merge(experts, method, pretrained, statistics)
+    torch.testing.assert_close(merged, dict(pretrained), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", ["average", "slerp", "mlerp", "fisher", "regmean"])
+def test_experts_that_agree_differ_from_a_pretrained_model_that_is_not_read(method):
+    experts, pretrained, statistics = problem()
+    twice = {"e0": experts["e0"], "e1": experts["e0"]}
+    merged = merge(twice, method, pretrained, statistics)
+    torch.testing.assert_close(merged, experts["e0"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", ["average", "mlerp", "fisher", "regmean"])
+def test_a_single_expert_is_returned(method):
+    experts, pretrained, statistics = problem(number=1)
+    merged = merge(experts, method, pretrained, statistics)
+    torch.testing.assert_close(merged, experts["e0"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", ["regmean", "mats"])
+def test_parameters_without_a_gram_are_averaged_and_listed(method, caplog):
+    experts, pretrained, statistics = problem()
+    with caplog.at_level(logging.DEBUG, logger="mergegrid"):
+        merged = merge(experts, method, pretrained, statistics)
+    average = merge(experts, "average")
+    torch.testing.assert_close(merged["fc.bias"], average["fc.bias"])
+    assert not torch.isclose(merged["fc.weight"], average["fc.weight"]).any()
+    assert f"{method} averages what has no gram statistic: fc.bias" in caplog.messages
+
+
+@pytest.mark.parametrize("method", DATA_FREE)
+def test_integers_are_copied(method):
+    experts, pretrained, _ = problem()
+    ids = torch.arange(3)
+    experts = with_tensors(experts, position_ids=ids)
+    merged = merge(experts, method, {**pretrained, "position_ids": ids})
+    assert torch.equal(merged["position_ids"], ids)
+
+
+def test_batch_counters_come_from_the_pretrained_model():
+    experts, pretrained, _ = problem()
+    for count, expert in enumerate(experts.values()):
+        expert["bn.num_batches_tracked"] = torch.tensor(count)
+    base = {**pretrained, "bn.num_batches_tracked": torch.tensor(7)}
+    assert merge(experts, "ties", base)["bn.num_batches_tracked"] == 7
+    assert merge(experts, "average")["bn.num_batches_tracked"] == 0
+
+
+@pytest.mark.parametrize("method", DATA_FREE)
+def test_running_statistics_are_averaged_and_count_nowhere(method):
+    experts, pretrained, _ = problem()
+    expected = merge(experts, method, pretrained)
+    for value, expert in enumerate(experts.values()):
+        expert["bn.running_mean"] = torch.tensor([100.0 * value, 2.0])
+    base = {**pretrained, "bn.running_mean": torch.tensor([5.0, 5.0])}
+    merged = dict(merge(experts, method, base))
+    assert merged.pop("bn.running_mean").tolist() == [50.0, 2.0]
+    torch.testing.assert_close(merged, dict(expected), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", [*DATA_FREE, "fisher"])
+def test_a_tied_tensor_is_merged_once_and_stays_tied(method):
+    experts, pretrained, statistics = problem()
+    expected = merge(experts, method, pretrained, statistics)
+    for tied in (pretrained, *experts.values()):
+        tied["lm_head.weight"] = tied["fc.weight"]
+    for tensors in statistics[Need.FISHER].values():
+        # As measured by a family whose first name for the tensor is the other one.
+        tensors["lm_head.weight"] = tensors.pop("fc.weight")
+    merged = dict(merge(experts, method, pretrained, statistics))
+    assert merged["lm_head.weight"] is merged["fc.weight"]
+    del merged["lm_head.weight"]
+    torch.testing.assert_close(merged, dict(expected), rtol=0, atol=0)
+
+
+def test_a_merged_model_shares_no_memory_with_its_experts():
+    experts, pretrained, _ = problem()
+    experts = with_tensors(experts, frozen=torch.ones(2), ids=torch.arange(2))
+    base = {**pretrained, "frozen": torch.ones(2), "ids": torch.arange(2)}
+    merged = merge(experts, "ties", base)
+    memory = {
+        tensor.data_ptr()
+        for model in (base, *experts.values())
+        for tensor in model.values()
+    }
+    assert not memory & {tensor.data_ptr() for tensor in merged.values()}
+
+
+def test_recipes_that_differ_in_scale_share_one_merge(monkeypatch):
+    experts, pretrained, _ = problem()
+    calls = []
+    stack = Cohort.stack
+
+    def counted(cohort, name):
+        calls.append(name)
+        return stack(cohort, name)
+
+    monkeypatch.setattr(Cohort, "stack", counted)
+    ties = METHODS["ties"]
+    recipes = [
+        ties.recipe({"density": density, "scale": scale})
+        for scale in (0.1, 0.5, 1.0)
+        for density in (0.2, 0.4)
+    ]
+    recipes.append(METHODS["task_arithmetic"].recipe())
+    assert len(list(sweep(experts, recipes, pretrained))) == 7
+    assert sorted(calls) == ["fc.bias", "fc.weight"]
+
+
+def test_recipes_that_differ_in_scale_come_one_after_the_other():
+    experts, pretrained, _ = problem()
+    recipes = [
+        {"method": "ties", "options": {"density": density, "scale": scale}}
+        for scale in (0.1, 0.5)
+        for density in (0.2, 0.4)
+    ]
+    made = [recipe for recipe, _ in sweep(experts, recipes, pretrained)]
+    assert [(r.options["density"], r.options["scale"]) for r in made] == [
+        (0.2, 0.1),
+        (0.2, 0.5),
+        (0.4, 0.1),
+        (0.4, 0.5),
+    ]
+
+
+def test_a_sweep_checks_everything_before_it_merges():
+    experts, pretrained, _ = problem()
+    with pytest.raises(MissingPrerequisiteError):
+        sweep(experts, ["average", "fisher"], pretrained)
+    with pytest.raises(UnknownNameError):
+        sweep(experts, ["average", "avrage"], pretrained)
+
+
+def test_a_sweep_of_nothing_is_empty():
+    experts, _, _ = problem()
+    assert list(sweep(experts, [])) == []
