@@ -1,0 +1,138 @@
+"""Records of the ledger put into the tables of the results database.
+
+Rows go in by the hundred thousand through Arrow, so that memory does not grow with the
+ledger. Which of two rows with the same key stays depends on what they say and not on
+when they were read: a database that was brought up to date in steps equals one that was
+built at once.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from mergegrid.errors import ResultsError
+from storage.schema import KEYS, RELATIONS, TIMES, papers, question, tables_sql
+
+Row: TypeAlias = dict[str, Any]
+"""A row as it was read, with its table and schema_version."""
+
+SCHEMA_VERSION = 1
+"""The newest rows that this code can read."""
+
+_BATCH = 100_000
+
+
+def make_tables(
+    connection: duckdb.DuckDBPyConnection, application: str, schema: str
+) -> None:
+    """Make all tables in an empty database, and fill in the papers' numbers.
+
+    Args:
+        connection: to the database.
+        application: whose database it is.
+        schema: digest of what it consists of.
+    """
+    connection.execute("CREATE TABLE built_by (application VARCHAR, schema VARCHAR)")
+    connection.execute("INSERT INTO built_by VALUES (?, ?)", [application, schema])
+    connection.execute(tables_sql())
+    for file in papers():
+        connection.execute(
+            "INSERT INTO paper_results "
+            "SELECT * FROM read_csv(?, header = true, all_varchar = true)",
+            [str(file)],
+        )
+
+
+def ingest(
+    connection: duckdb.DuckDBPyConnection, records: Iterable[tuple[str, Sequence[Row]]]
+) -> None:
+    """Put the rows of records into the tables.
+
+    Args:
+        connection: to the database.
+        records: each with its name.
+
+    Raises:
+        ResultsError: if a row is for a table, or of a version, that is not known.
+    """
+    for table in KEYS:
+        connection.execute(
+            f"CREATE TEMP TABLE staged_{table} AS SELECT * FROM {table} LIMIT 0"
+        )
+    columns = {table: _arrow_schema(connection, table) for table in KEYS}
+    for names, batch in _batches(records):
+        for table, rows in batch.items():
+            _insert(
+                connection,
+                f"staged_{table}",
+                pa.Table.from_pylist(rows, schema=columns[table]),
+            )
+        _insert(connection, "ingested", pa.table({"record": names}))
+    for table in KEYS:
+        _settle(connection, table)
+        connection.execute(f"DROP TABLE staged_{table}")
+
+
+def summarize(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make every relation anew from the tables; its question becomes its comment.
+
+    Args:
+        connection: to the database.
+    """
+    for relation, kind in RELATIONS.items():
+        comment, sql = question(relation)
+        connection.execute(f"CREATE OR REPLACE {kind} {relation} AS {sql}")
+        quoted = comment.replace("'", "''")
+        connection.execute(f"COMMENT ON {kind} {relation} IS '{quoted}'")
+
+
+def _batches(
+    records: Iterable[tuple[str, Sequence[Row]]],
+) -> Iterator[tuple[list[str], dict[str, list[Row]]]]:
+    names: list[str] = []
+    batch: dict[str, list[Row]] = {table: [] for table in KEYS}
+    count = 0
+    for name, rows in records:
+        for row in rows:
+            if row["table"] not in KEYS or row["schema_version"] > SCHEMA_VERSION:
+                raise ResultsError(
+                    f"The record {name} holds a row of {row['table']!r}, version "
+                    f"{row['schema_version']}, which this version of mergegrid does "
+                    "not know; use the version that wrote it, or a newer one."
+                )
+            batch[row["table"]].append(row | {"record": name})
+        names.append(name)
+        count += len(rows)
+        if count >= _BATCH:
+            yield names, batch
+            names, batch, count = [], {table: [] for table in KEYS}, 0
+    yield names, batch
+
+
+def _settle(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    keys = ", ".join(KEYS[table])
+    later = f"{TIMES[table]} DESC NULLS LAST, " if table in TIMES else ""
+    connection.execute(
+        f"CREATE TEMP TABLE settled AS SELECT * FROM ("
+        f"SELECT * FROM staged_{table} UNION ALL "
+        f"SELECT * FROM {table} SEMI JOIN staged_{table} USING ({keys})"
+        f") QUALIFY row_number() OVER "
+        f"(PARTITION BY {keys} ORDER BY {later}record DESC) = 1"
+    )
+    connection.execute(
+        f"DELETE FROM {table} WHERE ({keys}) IN (SELECT ({keys}) FROM settled)"
+    )
+    connection.execute(f"INSERT INTO {table} SELECT * FROM settled")
+    connection.execute("DROP TABLE settled")
+
+
+def _arrow_schema(connection: duckdb.DuckDBPyConnection, table: str) -> pa.Schema:
+    return connection.sql(f"SELECT * FROM {table} LIMIT 0").to_arrow_table().schema
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    connection.register("batch", rows)
+    connection.execute(f"INSERT INTO {table} SELECT * FROM batch")
+    connection.unregister("batch")

@@ -1,0 +1,104 @@
+"""What the results database consists of: tables, and views that answer questions.
+
+Tables hold what is recorded and are declared in `tables.sql`. Each file in `views/` is
+one question with its answer in SQL and gives a relation its name. Those that many cells
+make slow are stored when the database is brought up to date; the others are views.
+"""
+
+import hashlib
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+_PAPERS = _FOLDER.parent / "configs" / "papers"
+
+KEYS = {
+    "experiments": ("experiment", "definition"),
+    "cells": ("experiment", "definition", "cell"),
+    "scores": ("cell", "task", "split", "metric"),
+    "costs": ("step", "stage"),
+    "artifacts": ("artifact",),
+    "lineage": ("child", "parent"),
+}
+"""Recorded table to the columns that identify a row."""
+
+TIMES = {
+    "experiments": "recorded_at",
+    "costs": "recorded_at",
+    "artifacts": "created_at",
+}
+"""Recorded table to the column by which the later of two equal rows is known."""
+
+RELATIONS = {
+    "current_cells": "VIEW",
+    "subsets": "TABLE",
+    "entries": "TABLE",
+    "accuracies": "TABLE",
+    "uses": "TABLE",
+    "charges": "TABLE",
+    "recipes": "TABLE",
+    "task_ranks": "TABLE",
+    "ranks": "TABLE",
+    "leaderboard": "VIEW",
+    "chosen": "VIEW",
+    "sensitivity": "VIEW",
+    "scaling": "VIEW",
+    "held_in_vs_generalization": "VIEW",
+    "normalized": "VIEW",
+    "amortized_costs": "VIEW",
+    "prerequisites": "VIEW",
+    "pareto": "VIEW",
+    "against_paper": "VIEW",
+}
+"""File in `views/` to whether it is stored; each comes after those that it reads."""
+
+
+def tables_sql() -> str:
+    """Read how the tables are made.
+
+    Returns:
+        SQL statements.
+    """
+    return (_FOLDER / "tables.sql").read_text(encoding="utf-8")
+
+
+def question(relation: str) -> tuple[str, str]:
+    """Read the question that a relation answers.
+
+    Args:
+        relation: a key of `RELATIONS`.
+
+    Returns:
+        The comment at the head of its file as one line, and its SQL.
+    """
+    text = (_FOLDER / "views" / f"{relation}.sql").read_text(encoding="utf-8")
+    head: list[str] = []
+    lines = text.splitlines()
+    while lines and lines[0].startswith("--"):
+        head.append(lines.pop(0).removeprefix("--").strip())
+    return " ".join(head), "\n".join(lines).strip()
+
+
+def papers() -> list[Path]:
+    """List the files that hold published numbers.
+
+    Returns:
+        CSV files with the columns of `paper_results`.
+    """
+    return sorted(_PAPERS.glob("*.csv"))
+
+
+def schema_digest() -> str:
+    """Digest everything that decides what a database built from given records holds.
+
+    Returns:
+        Hexadecimal digits, which a database keeps to tell when it is out of date.
+    """
+    files = [
+        _FOLDER / "tables.sql",
+        *(_FOLDER / "views" / f"{relation}.sql" for relation in RELATIONS),
+        *papers(),
+    ]
+    whole = hashlib.sha256(repr((KEYS, TIMES, RELATIONS)).encode())
+    for file in files:
+        whole.update(file.read_bytes())
+    return whole.hexdigest()[:16]

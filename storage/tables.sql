@@ -1,0 +1,119 @@
+-- What is recorded, one row per fact. Every row also names the record of the ledger
+-- that it came from. Where two records state the same fact, the later one counts.
+
+CREATE TABLE ingested (
+    record VARCHAR     -- name of a record of the ledger whose rows are below
+);
+
+CREATE TABLE experiments (     -- key: experiment, definition
+    experiment VARCHAR,        -- its name
+    definition VARCHAR,        -- digest of what its file means; views use the latest
+    suite VARCHAR,             -- tasks and data
+    document JSON,             -- the experiment file, defaults spelt out
+    git_commit VARCHAR,
+    git_dirty BOOLEAN,         -- whether the code differed from that commit
+    versions JSON,             -- package to version
+    recorded_at VARCHAR,       -- ISO 8601, UTC
+    record VARCHAR
+);
+
+CREATE TABLE cells (           -- key: experiment, definition, cell
+    experiment VARCHAR,
+    definition VARCHAR,
+    cell VARCHAR,              -- key of the step that scored it
+    kind VARCHAR,              -- merged, or reference: nothing was merged
+    method VARCHAR,            -- or pretrained, individual, multitask
+    method_version BIGINT,
+    options JSON,              -- every option with its value
+    swept JSON,                -- those of them that vary in the grid
+    experts VARCHAR[],         -- tasks whose experts were merged
+    size BIGINT,               -- how many they are
+    sample BIGINT,             -- nested sample that the subset belongs to; 0: none
+    seed BIGINT,
+    record VARCHAR
+);
+
+CREATE TABLE scores (          -- key: cell, task, split, metric
+    cell VARCHAR,
+    task VARCHAR,
+    split VARCHAR,             -- validation chooses options, test is reported
+    metric VARCHAR,
+    role VARCHAR,              -- held_in: an expert was trained on it; generalization
+    correct DOUBLE,            -- examples answered correctly, or the sum of a score
+    examples BIGINT,
+    value DOUBLE,              -- correct / examples, in [0, 1]
+    standard_error DOUBLE,     -- of value, binomial
+    record VARCHAR
+);
+
+CREATE TABLE costs (           -- key: step, stage
+    step VARCHAR,              -- key of a step or cell
+    stage VARCHAR,             -- pretrain, train, fisher, gram, ..., merge, evaluate
+    seconds DOUBLE,            -- wall clock
+    flops DOUBLE,              -- floating-point operations, a multiply-add is two
+    paper_flops DOUBLE,        -- by Table 3 of the Realistic Evaluation paper
+    bytes_read DOUBLE,
+    bytes_written DOUBLE,
+    peak_memory DOUBLE,        -- bytes
+    examples DOUBLE,           -- seen, counting repetitions
+    device VARCHAR,
+    git_commit VARCHAR,
+    git_dirty BOOLEAN,
+    versions JSON,
+    recorded_at VARCHAR,
+    record VARCHAR
+);
+
+CREATE TABLE artifacts (       -- key: artifact
+    artifact VARCHAR,          -- key of the step that made it
+    step VARCHAR,              -- what the step does
+    version BIGINT,            -- of the step
+    inputs JSON,
+    bytes DOUBLE,
+    digest VARCHAR,            -- payload to SHA-256
+    created_at VARCHAR,
+    record VARCHAR
+);
+
+CREATE TABLE lineage (         -- key: child, parent
+    child VARCHAR,             -- key of a step or cell that was made from...
+    parent VARCHAR,            -- ... this step
+    record VARCHAR
+);
+
+CREATE TABLE paper_results (   -- key: paper, source_table, suite, method, setting,
+    paper VARCHAR,             --      metric, role
+    source_table VARCHAR,
+    suite VARCHAR,             -- the paper's, not ours
+    method VARCHAR,            -- by our name
+    setting VARCHAR,           -- main, or such as experts=4
+    metric VARCHAR,
+    role VARCHAR,
+    value DOUBLE
+);
+
+-- 0.0833 for 0.08333333333333333, and other values as they are.
+CREATE MACRO short(value) AS
+    coalesce(format('{:.3g}', TRY_CAST(value AS DOUBLE)), value);
+
+-- 'density 0.2, scale 0.5' for {"density": 0.2, "scale": 0.5}.
+CREATE MACRO readable(options) AS
+    array_to_string(
+        list_transform(
+            json_keys(options),
+            LAMBDA name: concat(name, ' ', short(options ->> name))
+        ),
+        ', '
+    );
+
+-- Two-sided p-value of Pearson's r from n pairs, if they were independent and normal.
+-- Without correlation, asin(r) has a density proportional to cos(x) ** (n - 3).
+CREATE MACRO pearson_p(r, n) AS
+    CASE WHEN n >= 3 THEN least(1.0,
+        list_sum(list_transform(range(2000), LAMBDA i:
+            pow(cos(asin(least(abs(r), 1))
+                + (pi() / 2 - asin(least(abs(r), 1))) * (i + 0.5) / 2000), n - 3)))
+            * (1 - asin(least(abs(r), 1)) / (pi() / 2))
+        / list_sum(list_transform(range(2000), LAMBDA i:
+            pow(cos(pi() / 2 * (i + 0.5) / 2000), n - 3))))
+    END;

@@ -1,0 +1,15 @@
+-- Which experts are merged with one another in each experiment? Subset 1 is the largest.
+SELECT
+    experiment,
+    row_number() OVER (
+        PARTITION BY experiment ORDER BY size DESC, sample, experts
+    ) AS subset,
+    size,
+    sample,
+    experts
+FROM (
+    SELECT experiment, experts, len(experts) AS size, min(sample) AS sample
+    FROM current_cells
+    WHERE kind = 'merged' OR method = 'multitask'
+    GROUP BY experiment, experts
+)
