@@ -1,7 +1,7 @@
 """The live display of a run: steps done, cells done, time left, what runs now."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -60,7 +60,7 @@ class Display:
         }
 
     @contextmanager
-    def showing(self) -> Iterator[None]:
+    def showing(self) -> Generator[None]:
         """Draw while the block runs; without a terminal, print a line now and then.
 
         Yields:

@@ -1,13 +1,11 @@
 """Flow that evaluates the models for reference: pretrained, experts, multitask."""
 
-from prefect import flow
-
 from flows.plan import make_plan
 from flows.run import (
     DEFAULT_ROOT,
     finished,
+    flow_of,
     submitter,
-    task_runner,
     workspace_of,
 )
 from flows.schedule import Job, Outcome, run_jobs
@@ -15,12 +13,7 @@ from mergegrid.experiment import Experiment
 from tasks.evaluate import score_task
 
 
-@flow(
-    name="evaluate",
-    flow_run_name="evaluate {experiment.name}",
-    task_runner=task_runner(),
-    persist_result=False,
-)
+@flow_of("evaluate", run_name="evaluate {experiment.name}")
 def evaluate(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
     """Score the pretrained model, every expert and the multitask model."""
     plan = make_plan(workspace_of(experiment, root))

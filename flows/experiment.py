@@ -4,7 +4,7 @@ It plans from keys, makes only what is missing, and plans again when an artifact
 out to be damaged. What is done is recorded at once, so that it can end anywhere.
 """
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 
 from flows.evaluate import evaluate
 from flows.measure import TASKS as MEASURE_TASKS
@@ -12,7 +12,7 @@ from flows.measure import measure
 from flows.merge import merge
 from flows.plan import Plan, make_plan
 from flows.publish import publish
-from flows.run import DEFAULT_ROOT, finished, subflow, task_runner, workspace_of
+from flows.run import DEFAULT_ROOT, finished, flow_of, subflow, workspace_of
 from flows.schedule import Outcome
 from flows.train import TASKS as TRAIN_TASKS
 from flows.train import train
@@ -27,12 +27,7 @@ MOST_REPAIRS = 5
 """Rounds of planning anew after damaged artifacts; more means a failing disk."""
 
 
-@flow(
-    name="experiment",
-    flow_run_name="{experiment.name}",
-    task_runner=task_runner(),
-    persist_result=False,
-)
+@flow_of("experiment", run_name="{experiment.name}")
 def run_experiment(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
     """Run every step of an experiment that has not been done yet."""
     workspace = workspace_of(experiment, root)

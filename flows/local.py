@@ -4,6 +4,7 @@ Prefect reads its settings when it is imported, so everything that imports it is
 imported here only after the server's address is known.
 """
 
+import importlib
 import logging
 import os
 import signal
@@ -35,7 +36,7 @@ CLIENT_SETTINGS = {
     # Logs of every level are in the Prefect UI; beside a progress bar only warnings.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
 }
-"""How Prefect behaves in the process of a run, unless the environment says otherwise."""
+"""How Prefect behaves in a run's process, unless the environment says otherwise."""
 
 
 def run_locally(experiment: Experiment, root: str, console: Console) -> Plan:
@@ -73,8 +74,7 @@ def _server(home: Path, console: Console) -> Generator[None]:
     with local_server(home) as server:
         os.environ["PREFECT_API_URL"] = server.api
         console.print(f"Prefect server for this run: {server.api.removesuffix('/api')}")
-        import prefect as _  # while the server starts: it takes seconds
-
+        importlib.import_module("flows.experiment")  # takes as long as the server
         server.wait()
         try:
             yield

@@ -1,8 +1,6 @@
 """Flow that measures the statistics which an experiment's methods need."""
 
-from prefect import flow
-
-from flows.run import DEFAULT_ROOT, run_steps, task_runner
+from flows.run import DEFAULT_ROOT, flow_of, run_steps
 from flows.schedule import Outcome
 from mergegrid.experiment import Experiment
 from tasks.measure import fisher_task, gram_task, norms_task
@@ -16,12 +14,7 @@ TASKS = {
 }
 
 
-@flow(
-    name="measure",
-    flow_run_name="measure {experiment.name}",
-    task_runner=task_runner(),
-    persist_result=False,
-)
+@flow_of("measure", run_name="measure {experiment.name}")
 def measure(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
     """Measure Fisher, Gram matrices, norms and trim thresholds of every expert."""
     return run_steps(experiment, root, TASKS)

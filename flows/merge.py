@@ -1,13 +1,11 @@
-"""Flow that merges and evaluates the cells of a grid, in units that share their work."""
-
-from prefect import flow
+"""Flow that merges and evaluates a grid, in units that share their work."""
 
 from flows.plan import make_plan
 from flows.run import (
     DEFAULT_ROOT,
     finished,
+    flow_of,
     submitter,
-    task_runner,
     workspace_of,
 )
 from flows.schedule import Job, Outcome, run_jobs
@@ -16,12 +14,7 @@ from mergegrid.steps import Scored
 from tasks.merge import unit_task
 
 
-@flow(
-    name="merge",
-    flow_run_name="merge {experiment.name}",
-    task_runner=task_runner(),
-    persist_result=False,
-)
+@flow_of("merge", run_name="merge {experiment.name}")
 def merge(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
     """Merge and score every cell of the grid that has no scores yet."""
     plan = make_plan(workspace_of(experiment, root))

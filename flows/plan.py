@@ -1,4 +1,4 @@
-"""What an experiment would run, known from keys and two listings before anything runs."""
+"""What an experiment would run, known from keys and two listings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import torch
-from prefect import Flow
+from prefect import Flow, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.plan import Plan, make_plan
@@ -16,6 +16,9 @@ from tasks.workspace import Workspace, open_workspace
 
 DEFAULT_ROOT = os.environ.get("MERGEGRID_ROOT", "mergegrid-data")
 """Where artifacts and results live unless a flow is told otherwise."""
+
+OurFlow: TypeAlias = Flow[[Experiment, str], Outcome]
+"""A flow that takes an experiment and a root."""
 
 Tasks = Mapping[str, WorkTask]
 """Kind of step to the Prefect task that computes it."""
@@ -32,15 +35,30 @@ def workers() -> int:
     return os.cpu_count() or 1
 
 
-def task_runner() -> ThreadPoolTaskRunner[Any]:
-    """Make a task runner for steps of one process.
+def flow_of(
+    name: str, *, run_name: str
+) -> Callable[[Callable[[Experiment, str], Outcome]], OurFlow]:
+    """Turn a function into a flow that runs steps side by side in this process.
 
     Threads are enough: steps spend their time in PyTorch, outside Python's lock.
 
+    Args:
+        name: the flow's name.
+        run_name: a template of its runs' names, over its parameters.
+
     Returns:
-        The task runner.
+        A decorator.
     """
-    return ThreadPoolTaskRunner(max_workers=workers())
+
+    def decorate(function: Callable[[Experiment, str], Outcome]) -> OurFlow:
+        return flow(
+            name=name,
+            flow_run_name=run_name,
+            task_runner=cast("Any", ThreadPoolTaskRunner(max_workers=workers())),
+            persist_result=False,
+        )(function)
+
+    return decorate
 
 
 def workspace_of(experiment: Experiment, root: str) -> Workspace:
@@ -130,17 +148,18 @@ def finished(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def subflow(flow: Flow[[Experiment, str], Outcome], plan: Plan) -> Outcome:
+def subflow(inner: OurFlow, plan: Plan) -> Outcome:
     """Run a flow inside another, and go on whatever becomes of it.
 
     Args:
-        flow: one of ours.
+        inner: the flow.
         plan: whose experiment and root it is run with.
 
     Returns:
         How its jobs ended.
     """
-    state = flow(plan.workspace.experiment, plan.workspace.root.url, return_state=True)
+    workspace = plan.workspace
+    state = inner(workspace.experiment, workspace.root.url, return_state=True)
     result = state.result(raise_on_failure=False)
     if isinstance(result, StepsFailedError):
         return result.outcome

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +91,7 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def local_server(home: Path) -> Iterator[LocalServer]:
+def local_server(home: Path) -> Generator[LocalServer]:
     """Start a Prefect server, and stop it when the block ends.
 
     Args:

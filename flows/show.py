@@ -103,7 +103,7 @@ def size(count: float) -> str:
         The text, such as `1.5 MB`.
     """
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:  # noqa: PLR2004 - decimal units
+        if count < 1000:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"

@@ -1,8 +1,6 @@
 """Flow that makes models: data, pretrained, one expert for each task, multitask."""
 
-from prefect import flow
-
-from flows.run import DEFAULT_ROOT, run_steps, task_runner
+from flows.run import DEFAULT_ROOT, flow_of, run_steps
 from flows.schedule import Outcome
 from mergegrid.experiment import Experiment
 from tasks.train import data_task, multitask_task, pretrain_task, train_task
@@ -16,12 +14,7 @@ TASKS = {
 }
 
 
-@flow(
-    name="train",
-    flow_run_name="train {experiment.name}",
-    task_runner=task_runner(),
-    persist_result=False,
-)
+@flow_of("train", run_name="train {experiment.name}")
 def train(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
     """Make the suite's data and every model that an experiment starts from."""
     return run_steps(experiment, root, TASKS)

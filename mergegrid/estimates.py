@@ -38,7 +38,7 @@ class Estimate:
     """Floating-point operations; a multiply-add counts as two."""
 
     paper_flops: float
-    """The same by the Realistic Evaluation paper's Table 3; 0 where it has no formula."""
+    """The same by the Realistic Evaluation paper's Table 3; 0 without a formula."""
 
     bytes: int
     """Size of what it stores."""
@@ -83,6 +83,9 @@ class Estimates:
 
         Returns:
             What it is expected to take.
+
+        Raises:
+            ValueError: if it leaves none.
         """
         entries = sum(torch.Size(shape).numel() for shape in self.layout.values())
         settings = self._experiment.statistics
@@ -151,7 +154,8 @@ class _Blank:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, _indices: Tensor | slice) -> Batch:
+    def __getitem__(self, indices: Tensor | slice) -> Batch:
+        del indices  # they are all the same
         return self._example
 
 

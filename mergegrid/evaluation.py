@@ -1,13 +1,16 @@
 """Evaluation: how many examples a model answers correctly, with an error bar."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mergegrid.suites.examples import Concatenation, Examples
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> 
 
 
 def evaluate_tasks(
-    model: nn.Module, tasks: Mapping[str, Examples], *, batch_size: int = 256
-) -> dict[str, Tally]:
+    model: nn.Module, tasks: Mapping[Name, Examples], *, batch_size: int = 256
+) -> dict[Name, Tally]:
     """Evaluate several tasks in batches that run across them.
 
     Args:

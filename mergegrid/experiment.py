@@ -231,7 +231,7 @@ def load_experiment(path: str | Path) -> Experiment:
             "Give the path of a YAML file, such as configs/experiments/glyphs.yaml."
         ) from None
     try:
-        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        document = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {_one_line(error)}") from None
     if not isinstance(document, dict):
@@ -299,15 +299,13 @@ def _suite(written: Mapping[str, Any]) -> Suite:
 class _StrictLoader(yaml.SafeLoader):
     """YAML in which a key that is written twice is an error, not a silent choice."""
 
-    def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False
-    ) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep=deep)
-        if len(mapping) != len(node.value):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) != len(keys):
             raise yaml.constructor.ConstructorError(
                 None, None, "a key is written twice", node.start_mark
             )
-        return mapping
+        super().flatten_mapping(node)
 
 
 def _one_line(error: yaml.YAMLError) -> str:

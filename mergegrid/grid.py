@@ -158,6 +158,7 @@ def nested_subsets(
             f"nested.sizes: a subset of {max(nested.sizes)} experts is larger than the "
             f"suite, which has {count}; take sizes up to {count}."
         )
+    everyone = list(experts)
     partial = [size for size in nested.sizes if size < count]
     possible = min((math.comb(count, size) for size in partial), default=1)
     drawn: list[list[str]] = []
@@ -166,8 +167,8 @@ def nested_subsets(
     for _ in range(MOST_ORDERS_TRIED):
         if len(drawn) == nested.samples:
             break
-        order = [experts[index] for index in generator.permutation(count)]
-        prefixes = {frozenset(order[:size]) for size in partial}
+        order = [everyone[index] for index in generator.permutation(count).tolist()]
+        prefixes = {frozenset[str](order[:size]) for size in partial}
         if not prefixes & seen:
             seen |= prefixes
             drawn.append(order)

@@ -72,17 +72,21 @@ class Scored:
     cell: Cell
     """The merge; for a model for reference, `method` says which it is."""
 
-    is_reference: bool
-    """Whether nothing is merged: pretrained, individual expert, multitask."""
-
-    statistics: Mapping[str, Mapping[str, str]] = field(hash=False)
-    """Kind of statistic to expert to the key of its artifact."""
-
     models: Mapping[str, str] = field(hash=False)
     """Name to key of the model artifacts that are read: experts, or the one model."""
 
-    best_of: tuple[str, ...]
+    statistics: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict[str, Mapping[str, str]], hash=False
+    )
+    """Kind of statistic to expert to the key of its artifact."""
+
+    best_of: tuple[str, ...] = ()
     """Keys of the cells among which the best scale is looked up."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether nothing is merged: pretrained, individual expert, multitask."""
+        return self.step.name == "score"
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def build_steps(experiment: Experiment) -> Steps:
     described = {
         "name": suite.name,
         "version": suite.version,
-        "options": suite.model_dump(mode="json"),
+        "options": suite.options(),
     }
     data = Step("data", {"suite": described}, (), suite.name)
     pretrain = Step(
@@ -209,7 +213,7 @@ def build_steps(experiment: Experiment) -> Steps:
             (model.key, pretrain.key, data.key),
             " ".join((name, *cell.experts[:1])) if name == "individual" else name,
         )
-        scored[step.key] = Scored(step, cell, True, {}, {name: model.key}, ())
+        scored[step.key] = Scored(step, cell, models={name: model.key})
 
     evaluated("pretrained", _reference("pretrained", ()), pretrain)
     for task, expert in experts.items():
@@ -288,7 +292,7 @@ class _Measured:
             ),
             _label(cell),
         )
-        return Scored(step, cell, False, statistics, models, tuple(best_of))
+        return Scored(step, cell, models, statistics, tuple(best_of))
 
     def _statistic(self, kind: str, expert: str, cell: Cell) -> Step:
         model = self.experts[expert]

@@ -14,7 +14,7 @@ from tasks.workspace import Workspace
 
 def evaluate_as(
     workspace: Workspace, model: nn.Module, entry: Scored
-) -> tuple[dict[tuple[str, str], Tally], Cost]:
+) -> tuple[dict[tuple[str, Split], Tally], Cost]:
     """Evaluate a model on the tasks that count for a cell.
 
     Those are the held-in tasks of the experts that were merged - their validation
@@ -29,12 +29,14 @@ def evaluate_as(
     Returns:
         (task, split) to what was counted, and the cost.
     """
-    held_in = entry.cell.experts or [t.name for t in workspace.steps.tasks if t.held_in]
-    wanted: list[tuple[str, Split]] = []
-    wanted += [(task, "validation") for task in held_in]
-    wanted += [(task, "test") for task in held_in]
-    wanted += [
-        (task.name, "test") for task in workspace.steps.tasks if not task.held_in
+    tasks = workspace.steps.tasks
+    held_in = entry.cell.experts or [task.name for task in tasks if task.held_in]
+    splits: dict[Split, list[str]] = {
+        "validation": list(held_in),
+        "test": [*held_in, *(task.name for task in tasks if not task.held_in)],
+    }
+    wanted: list[tuple[str, Split]] = [
+        (name, split) for split, names in splits.items() for name in names
     ]
     with measure_cost() as cost:
         examples = {name: workspace.test_examples(*name) for name in wanted}

@@ -16,6 +16,7 @@ from mergegrid.evaluation import Tally
 from mergegrid.methods.method import Option
 from mergegrid.provenance import provenance
 from mergegrid.steps import Scored, Step, Steps
+from mergegrid.suites.suite import Split
 from storage.artifacts import Manifest
 
 Row = dict[str, Any]
@@ -55,7 +56,7 @@ def artifact_rows(step: Step, manifest: Manifest) -> list[Row]:
 def score_rows(
     steps: Steps,
     entry: Scored,
-    tallies: Mapping[tuple[str, str], Tally],
+    tallies: Mapping[tuple[str, Split], Tally],
     costs: Mapping[str, Cost],
 ) -> list[Row]:
     """Describe an evaluated model: its scores, its costs and what it was made from.

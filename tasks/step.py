@@ -104,7 +104,8 @@ def step_task(
 
     def work(workspace: Workspace, keys: list[str]) -> bool:
         steps = [workspace.steps.artifacts[key] for key in keys]
-        return any([make(workspace, step, compute) for step in steps])
+        made = [make(workspace, step, compute) for step in steps]
+        return any(made)
 
     return work_task(name, work, retries=retries, every_core=every_core)
 

@@ -29,7 +29,13 @@ SCALE = (0.92, 1.08)
 
 
 def draw(
-    ink: Ink, style: str, *, size: int, jitter: float, generator: Generator
+    ink: Ink,
+    style: str,
+    *,
+    size: int,
+    jitter: float,
+    zoom: float,
+    generator: Generator,
 ) -> UInt8[Tensor, "n 3 size size"]:
     """Draw characters in one style, each slightly turned, moved and scaled.
 
@@ -38,22 +44,23 @@ def draw(
         style: a name from `STYLES`.
         size: pixels along each side of the pictures.
         jitter: factor on the greatest rotation, shift and change of size.
+        zoom: factor on the size of the characters.
         generator: decides everything that varies.
 
     Returns:
         The pictures as bytes.
     """
-    picture = STYLES[style](_jittered(ink, jitter, generator), generator)
+    picture = STYLES[style](_jittered(ink, jitter, zoom, generator), generator)
     small = functional.interpolate(
         picture, size=(size, size), mode="bilinear", antialias=True
     )
     return small.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def _jittered(ink: Ink, jitter: float, generator: Generator) -> Ink:
+def _jittered(ink: Ink, jitter: float, zoom: float, generator: Generator) -> Ink:
     n = len(ink)
     angle = _uniform((n,), generator, -1, 1) * math.radians(ROTATION) * jitter
-    factor = 1 + (_uniform((n,), generator, *SCALE) - 1) * jitter
+    factor = zoom * (1 + (_uniform((n,), generator, *SCALE) - 1) * jitter)
     shift = _uniform((n, 2), generator, -2 * SHIFT, 2 * SHIFT) * jitter  # [-1, 1] axis
     cosine, sine = angle.cos() / factor, angle.sin() / factor
     rows = torch.stack([cosine, -sine, shift[:, 0], sine, cosine, shift[:, 1]], dim=-1)

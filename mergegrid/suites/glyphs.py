@@ -130,6 +130,14 @@ class Glyphs(BaseModel):
         """The model family that its models belong to."""
         return "open_clip"
 
+    def options(self) -> dict[str, Any]:
+        """Spell all its options out, defaults included.
+
+        Returns:
+            Plain values by name, fit for a key.
+        """
+        return self.model_dump(mode="json")
+
     def tasks(self) -> tuple[Task, ...]:
         """List the tasks.
 

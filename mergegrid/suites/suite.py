@@ -80,6 +80,14 @@ class Suite(Protocol):
         """The model family that its models belong to."""
         ...
 
+    def options(self) -> dict[str, Any]:
+        """Spell all its options out, defaults included.
+
+        Returns:
+            Plain values by name, fit for a key.
+        """
+        ...
+
     def tasks(self) -> tuple[Task, ...]:
         """List the tasks.
 
