@@ -1,0 +1,88 @@
+"""YAML files that people write, read strictly and explained in one line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mergegrid.errors import InputError, UnknownNameError
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    pass
+
+
+def _construct(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    # PyYAML lets the last of equal keys win, silently.
+    written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    if len(set(written)) < len(written):
+        raise yaml.constructor.ConstructorError(
+            None, None, "a key is written twice", node.start_mark
+        )
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:map", _construct)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top is a mapping.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its keys and values.
+
+    Raises:
+        InputError: if it cannot be read, or is no YAML mapping.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"Cannot read {path}: it is not text.") from None
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"{path} is not YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else f"a {type(document).__name__}"
+        raise InputError(
+            f"{path} holds {found} instead of a mapping of keys to values."
+        )
+    return document
+
+
+def validated(
+    schema: type[Schema], document: Mapping[str, Any], *, source: str
+) -> Schema:
+    """Check a document against its schema.
+
+    Args:
+        schema: what it should be.
+        document: its keys and values.
+        source: where it comes from, for messages.
+
+    Returns:
+        The schema's instance.
+
+    Raises:
+        UnknownNameError: if a key is unknown.
+        InputError: if a key is missing or its value is not possible.
+    """
+    for key in document:
+        if key not in schema.model_fields:
+            raise UnknownNameError(f"key of {source}", str(key), schema.model_fields)
+    try:
+        return schema.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{source}: {place}: {reason}.") from None
