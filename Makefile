@@ -1,0 +1,29 @@
+# `make demo` and `make test` set themselves up. VENV=path shares an environment (6 GB).
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# The environment is made again when what it was made from, or for whom, has changed.
+STATE := $(CURDIR) $(shell cat pyproject.toml constraints.txt | cksum)
+
+.PHONY: demo test check env
+
+demo: env ## run the embedded experiment and show the answer
+	$(BIN)/python -m flows run configs/experiments/glyphs.yaml
+
+test: check ## lint, types and tests
+	$(BIN)/python -m pytest
+
+check: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+env:
+	@test "$$(cat $(VENV)/.made-for 2>/dev/null)" = "$(STATE)" || { \
+	  set -e; \
+	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"; \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	    --group dev --editable ".[clip,pipeline]"; \
+	  echo "$(STATE)" > $(VENV)/.made-for; \
+	}
