@@ -269,12 +269,12 @@ class ArtifactStore:
         return is_here(known) or is_here(self._fresh(key))
 
     def _publish(self, manifest: Manifest, directory: Path) -> Manifest:
-        key = manifest.key
+        key, data = manifest.key, manifest.encode()
         if not self.missing({key}):
             return self.manifest(key)
         for name in manifest.payloads:
             self.root.put_file(directory / name, f"{_folder(manifest)}/{name}")
-        self.root.write(f"artifacts/{key}/manifest.json", manifest.encode())
+        self.root.write(f"artifacts/{key}/manifest.json", data)
         self._manifests[key] = manifest
         return manifest
 

@@ -102,7 +102,7 @@ class Manifest(BaseModel):
         Returns:
             One line of UTF-8.
         """
-        fields = self.model_dump(mode="json")
+        fields = self.model_dump()  # as JSON, NaN would become null without a word
         return canonical_json({**fields, "digest": digest(fields)}).encode()
 
     @classmethod

@@ -1,0 +1,198 @@
+import errno
+import os
+import pickle
+import resource
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mergegrid.errors import InputError, StorageError
+from storage import directory
+from storage.root import Root
+
+
+def test_what_was_written_is_listed_and_read(root):
+    root.write("a/b/one", b"1")
+    root.write("a/two", b"22")
+    root.write("ab/three", b"333")
+    assert root.find("a") == {"a/b/one": 1, "a/two": 2}
+    assert set(root.find()) == {"a/b/one", "a/two", "ab/three"}
+    assert root.find("nothing/here") == {}
+    assert root.read("a/two") == b"22"
+
+
+def test_writing_again_replaces_moving_renames_and_deleting_twice_is_no_error(root):
+    root.write("a", b"old")
+    root.write("a", b"new")
+    root.move("a", "elsewhere/b")
+    assert root.find() == {"elsewhere/b": 3}
+    assert root.read("elsewhere/b") == b"new"
+    root.delete("elsewhere/b")
+    root.delete("elsewhere/b")
+    assert root.find() == {}
+
+
+def test_a_file_survives_the_local_file_that_it_was_made_from(root, tmp_path):
+    local = tmp_path / "local"
+    local.write_bytes(b"payload")
+    root.put_file(local, "stored")
+    local.unlink()
+    root.get_file("stored", local)
+    assert local.read_bytes() == b"payload"
+
+
+def test_a_missing_file_is_a_file_not_found_error(root, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        root.read("missing")
+    with pytest.raises(FileNotFoundError):
+        root.get_file("missing", tmp_path / "copy")
+
+
+def test_threads_share_a_root(root):
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda i: root.write(f"f/{i}", b"%d" % i), range(64)))
+        contents = list(pool.map(lambda i: root.read(f"f/{i}"), range(64)))
+    assert contents == [b"%d" % i for i in range(64)]
+
+
+def test_a_pickled_root_is_the_same_root(root):
+    root.write("a", b"1")
+    copy = pickle.loads(pickle.dumps(root))  # noqa: S301
+    assert (copy.url, copy.cache, copy.read("a")) == (root.url, root.cache, b"1")
+
+
+def test_a_forked_child_uses_its_parents_root(root, in_child):
+    root.write("a", b"1")
+
+    def child():
+        assert root.read("a") == b"1"
+        root.write("b", b"2")
+
+    assert in_child(child) == 0
+    assert root.read("b") == b"2"
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../outside", "a/../../outside"])
+def test_no_path_leads_out_of_the_root(tmp_path, path):
+    with pytest.raises(ValueError, match="no path relative to a root"):
+        Root(str(tmp_path)).write(path, b"")
+
+
+def test_a_directory_has_three_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    roots = [Root.open(url) for url in ("r", f"{tmp_path}/r", f"file://{tmp_path}/r")]
+    assert {root.local for root in roots} == {tmp_path / "r"}
+    assert {root.url for root in roots} == {str(tmp_path / "r")}
+
+
+@pytest.mark.parametrize("url", ["", "s3://", "nonsense://bucket/x"])
+def test_a_url_that_names_no_root_is_refused(url):
+    with pytest.raises(InputError, match=r"names no (root|directory)"):
+        Root.open(url)
+
+
+def test_a_url_with_a_password_is_refused_without_repeating_it():
+    with pytest.raises(InputError, match="environment") as caught:
+        Root.open("s3://someone:hidden@bucket/prefix")
+    assert "hidden" not in str(caught.value)
+    assert "someone" not in str(caught.value)
+
+
+def test_reading_needs_an_existing_directory_and_makes_nothing(tmp_path):
+    with pytest.raises(StorageError, match="no such directory"):
+        Root.open(str(tmp_path / "r"), create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_below_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"the path is a file, not a directory\.$"):
+        Root.open(str(tmp_path / "file"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
+def test_a_read_only_directory_can_be_read_and_not_written(in_child):
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        path = Path(name)
+        (path / "a").write_bytes(b"1")
+        path.chmod(0o555)
+
+        def child():
+            os.setuid(65534)
+            assert Root.open(name, create=False).read("a") == b"1"
+            with pytest.raises(StorageError, match=r"Cannot write .*denied\.$"):
+                Root.open(name)
+
+        assert in_child(child) == 0
+        assert [entry.name for entry in path.iterdir()] == ["a"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, monkeypatch):
+    root = Root.open(str(tmp_path / "r"))
+    root.write("a", b"old")
+
+    def no_space(_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(directory, "flush", no_space)
+    with pytest.raises(StorageError, match=r"Cannot write a in .*: the disk is full\."):
+        root.write("a", b"new")
+    assert root.read("a") == b"old"
+    assert list(root.staging.iterdir()) == []
+
+
+def test_a_write_that_fails_half_way_leaves_what_was_there(tmp_path, in_child):
+    root = Root.open(str(tmp_path / "r"))
+    root.write("a", b"old")
+
+    def child():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        with pytest.raises(StorageError, match="larger than is allowed"):
+            root.write("a", b"new" * 1000)
+
+    assert in_child(child) == 0
+    assert root.read("a") == b"old"
+    assert list(root.staging.iterdir()) == []
+
+
+def test_a_cause_that_passes_is_waited_for(tmp_path, monkeypatch):
+    root = Root.open(str(tmp_path / "r"))
+    flush, failures = directory.flush, [errno.EBUSY, errno.ESTALE]
+
+    def flaky(path):
+        if failures:
+            raise OSError(failures.pop(), "busy")
+        flush(path)
+
+    monkeypatch.setattr(directory, "flush", flaky)
+    monkeypatch.setattr("storage.root._WAITS", (0, 0, 0))
+    root.write("a", b"1")
+    assert root.read("a") == b"1"
+
+
+def test_a_cause_that_does_not_pass_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    root = Root.open(str(tmp_path / "r"))
+    attempts = []
+
+    def busy(path):
+        attempts.append(path)
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(directory, "flush", busy)
+    monkeypatch.setattr("storage.root._WAITS", (0, 0))
+    with pytest.raises(StorageError, match="busy"):
+        root.write("a", b"1")
+    assert len(attempts) == 3
+
+
+def test_what_killed_processes_left_is_swept_once_it_is_old(tmp_path):
+    root = Root.open(str(tmp_path / "r"))
+    for name in ("old", "new"):
+        (root.staging / name).mkdir()
+        (root.staging / name / "payload").touch()
+    os.utime(root.staging / "old", (0, 0))
+    Root.open(root.url)
+    assert [path.name for path in root.staging.iterdir()] == ["new"]
+    assert root.find() == {}
