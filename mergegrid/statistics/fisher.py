@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mergegrid.errors import InputError, NonFiniteError
@@ -20,6 +19,7 @@ from mergegrid.statistics.measuring import (
     choose_examples,
     evaluation_mode,
 )
+from mergegrid.statistics.plain_attention import PlainAttention
 from mergegrid.suites.examples import Batch
 
 Variant: TypeAlias = Literal["exact", "sampled", "empirical"]
@@ -97,8 +97,8 @@ def diagonal_fisher(
                 squares[name] = squares[name] + square if name in squares else square
         return squares
 
-    # Other kernels for attention have no form for per-example gradients.
-    with evaluation_mode(model) as device, sdpa_kernel(SDPBackend.MATH):
+    # Fused kernels for attention have no form for per-example gradients.
+    with evaluation_mode(model) as device, PlainAttention():
         for indices, batch in batches(
             examples, chosen, batch_size=batch_size, device=device
         ):
@@ -134,7 +134,7 @@ def fisher_flops(
     used = len(choose_examples(examples, limit=limit, seed=0))
     parameters = _trainable(model)
     entries = sum(parameter.numel() for parameter in parameters.values())
-    with evaluation_mode(model) as device, sdpa_kernel(SDPBackend.MATH):
+    with evaluation_mode(model) as device, PlainAttention():
         batch = {name: tensor.to(device) for name, tensor in examples[:1].items()}
         with FlopCounterMode(display=False) as forward:
             outputs = model(batch)
