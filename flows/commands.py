@@ -1,10 +1,26 @@
-"""The commands: run, plan, sql, report, verify, rebuild."""
+"""The commands: run, plan, sql, report, verify, rebuild.
 
+What is slow to import - Prefect, PyTorch, open_clip - is imported by the command that
+needs it.
+"""
+
+import csv
+import io
+import json
+import time
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+
+DEFAULT_ROOT = "mergegrid-data"
+INTERRUPTED = 130
+"""Exit status of a run that was interrupted, as shells have it."""
+
+WIDEST = 10_000
+"""Columns of a table that no person reads on a terminal: nothing is folded."""
 
 app = typer.Typer(
     help="Run merge grids: train, measure, trim, merge, evaluate, ask.",
@@ -13,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False, markup=False)
+if not console.is_terminal:
+    console = Console(highlight=False, markup=False, width=WIDEST)
 
 ExperimentFile = Annotated[
     Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment's file.")
@@ -25,16 +43,42 @@ RootUrl = Annotated[
         help="Where artifacts and results live: a directory or s3://bucket/prefix.",
     ),
 ]
-DEFAULT_ROOT = "mergegrid-data"
+
+
+class Format(StrEnum):
+    """How `sql` prints rows."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
 
 
 @app.command()
 def run(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     """Run an experiment: everything that has not been done yet."""
+    from flows.answers import leaderboard, prerequisites, report_path
     from flows.local import run_locally
+    from flows.show import show_answers
     from mergegrid.experiment import load_experiment
+    from storage.ledger import Ledger
+    from storage.results import Results
+    from storage.root import Root
 
-    run_locally(load_experiment(experiment), root, console)
+    started = time.monotonic()
+    loaded = load_experiment(experiment)
+    try:
+        run_locally(loaded, root, console)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was done is kept", err=True)
+        _leave(INTERRUPTED)
+    place = Root.open(root, create=False)
+    results = Results(place, Ledger(place))
+    show_answers(leaderboard(results, loaded.name), console)
+    show_answers(prerequisites(results, loaded.name), console)
+    console.print(f"data      {place.url}")
+    console.print(f"database  {results.path}")
+    console.print(f"report    {report_path(place, loaded.name)}")
+    console.print(f"Done in {time.monotonic() - started:.0f} s.")
 
 
 @app.command()
@@ -43,7 +87,103 @@ def plan(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     from flows.plan import make_plan
     from flows.show import show_plan
     from mergegrid.experiment import load_experiment
-    from tasks.workspace import open_workspace
+    from mergegrid.steps import build_steps
+    from storage.root import Root
+    from tasks.workspace import Workspace
 
-    document = load_experiment(experiment).model_dump_json()
-    show_plan(make_plan(open_workspace(document, root)), console)
+    loaded = load_experiment(experiment)
+    # Planning makes nothing, not even the root.
+    workspace = Workspace(loaded, build_steps(loaded), Root(root))
+    show_plan(make_plan(workspace), console)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to ask.")],
+    root: RootUrl = DEFAULT_ROOT,
+    form: Annotated[
+        Format, typer.Option("--format", help="How to print the rows.")
+    ] = Format.TABLE,
+) -> None:
+    """Ask the results database; nothing can be changed."""
+    from flows.show import show_rows
+    from storage.ledger import Ledger
+    from storage.results import Results
+    from storage.root import Root
+
+    place = Root.open(root, create=False)
+    results = Results(place, Ledger(place))
+    results.refresh()
+    columns, rows = results.query(query)
+    match form:
+        case Format.TABLE:
+            show_rows(columns, rows, console)
+        case Format.JSON:
+            records = [dict(zip(columns, row, strict=True)) for row in rows]
+            typer.echo(json.dumps(records, indent=2, default=str))
+        case Format.CSV:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(rows)
+            typer.echo(text.getvalue(), nl=False)
+
+
+@app.command()
+def report(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
+    """Write an experiment's report: one HTML page that needs nothing else."""
+    from dashboards.report import write_report
+    from flows.answers import report_path
+    from mergegrid.experiment import load_experiment
+    from storage.ledger import Ledger
+    from storage.results import Results
+    from storage.root import Root
+
+    name = load_experiment(experiment).name
+    place = Root.open(root, create=False)
+    results = Results(place, Ledger(place))
+    results.refresh()
+    path = report_path(place, name)
+    write_report(results, name, path)
+    console.print(str(path))
+
+
+@app.command()
+def verify(root: RootUrl = DEFAULT_ROOT) -> None:
+    """Check every stored byte; what is damaged is set aside, for `run` to make again."""
+    from storage.artifacts import ArtifactStore
+    from storage.ledger import Ledger
+    from storage.root import Root
+
+    place = Root.open(root, create=False)
+    artifacts = damaged = 0
+    for key, fault in ArtifactStore(place).verify():
+        artifacts += 1
+        if fault is not None:
+            damaged += 1
+            console.print(f"{key}: {fault}")
+    ledger = Ledger(place)
+    records = sum(1 for _ in ledger.read(ledger.list()))
+    for name, fault in ledger.quarantined.items():
+        console.print(f"record {name}: {fault}")
+    damaged += len(ledger.quarantined)
+    console.print(
+        f"{artifacts} artifacts and {records} records checked, {damaged} damaged"
+        + (" and set aside; run the experiment again to make them anew" * bool(damaged))
+    )
+    _leave(1 if damaged else 0)
+
+
+@app.command()
+def rebuild(root: RootUrl = DEFAULT_ROOT) -> None:
+    """Make the results database anew from the ledger."""
+    from storage.ledger import Ledger
+    from storage.results import Results
+    from storage.root import Root
+
+    place = Root.open(root, create=False)
+    console.print(str(Results(place, Ledger(place)).rebuild()))
+
+
+def _leave(status: int) -> NoReturn:
+    raise typer.Exit(status)

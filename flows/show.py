@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from flows.answers import Answers
 from flows.plan import Plan, prerequisites
 
 
@@ -77,6 +78,20 @@ def show_rows(
         table.add_row(*map(text, row))
     console.print(table)
     console.print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+
+
+def show_answers(answers: Answers, console: Console) -> None:
+    """Print a table with its title.
+
+    Args:
+        answers: the table.
+        console: where to print.
+    """
+    console.print(f"\n{answers.title}")
+    table = _table(*answers.columns)
+    for row in answers.rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def text(value: object) -> str:

@@ -40,12 +40,13 @@ class Workspace:
     """An experiment at a root."""
 
     experiment: Experiment
-    root: Root
+    """The experiment."""
 
-    @functools.cached_property
-    def steps(self) -> Steps:
-        """The experiment's steps."""
-        return build_steps(self.experiment)
+    steps: Steps
+    """Its steps."""
+
+    root: Root
+    """Where artifacts and results live."""
 
     @functools.cached_property
     def suite(self) -> Suite:
@@ -129,4 +130,6 @@ def open_workspace(experiment: str, root: str) -> Workspace:
     Returns:
         The workspace.
     """
-    return Workspace(Experiment.model_validate_json(experiment), Root.open(root))
+    read = Experiment.model_validate_json(experiment)
+    # The grid is checked before a root is made for it.
+    return Workspace(read, build_steps(read), Root.open(root))

@@ -1,0 +1,155 @@
+"""A Prefect server for all tests, and the command line as its users start it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from storage.ledger import Ledger
+from storage.results import Results
+from storage.root import Root
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+TINY = {
+    "name": "tiny",
+    "suite": {
+        "name": "glyphs",
+        "categories": 3,
+        "classes_per_category": 2,
+        "train": 8,
+        "validation": 4,
+        "test": 4,
+        "generalization": 2,
+        "pretraining": 4,
+        "layers": 1,
+        "width": 32,
+        "digits": False,
+    },
+    "training": {
+        "pretrain": {"steps": 8, "batch_size": 16, "learning_rate": 0.002},
+        "expert": {"steps": 3, "batch_size": 8, "learning_rate": 0.001},
+        "multitask": {"steps": 3, "batch_size": 8, "learning_rate": 0.001},
+    },
+    "statistics": {"fisher": {"examples": 4}, "gram": {"examples": 4}},
+    "grid": [
+        {
+            "methods": [
+                "average",
+                "mlerp",
+                {"name": "task_arithmetic", "options": {"scale": [0.1, "1/M", 1]}},
+                {"name": "dare", "options": {"drop_rate": [0.3, 0.6]}},
+                {"name": "ties", "options": {"scale": [0.5, 1.0]}},
+                "fisher",
+                {"name": "regmean", "options": {"off_diagonal": [0, 0.9]}},
+                {"name": "mats", "options": {"iterations": [5, 10]}},
+            ]
+        },
+        {
+            "subsets": {"nested": {"sizes": [2], "samples": 2}},
+            "methods": ["average", "slerp"],
+        },
+    ],
+}
+"""Every method on the smallest glyphs: 13 cells of 3 experts and 4 of 2, in seconds."""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Run one Prefect server for the whole session."""
+    from flows.server import local_server
+
+    with local_server(tmp_path_factory.mktemp("prefect")) as running:
+        running.wait()
+        yield running.api
+
+
+@pytest.fixture
+def environment(server):
+    """Set what a shell would, and nothing of the shell that runs the tests."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "MERGEGRID_"))
+    }
+    return kept | {"PREFECT_API_URL": server, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def flows(environment):
+    """Run `python -m flows` to its end."""
+
+    def run(*arguments, status=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *map(str, arguments)],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def started(environment):
+    """Start `python -m flows` and leave it running; it is killed at the end."""
+    processes = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows", *map(str, arguments)],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write an experiment file; keyword arguments replace its sections."""
+
+    def write(**sections):
+        path = tmp_path / "experiment.yaml"
+        path.write_text(yaml.safe_dump(TINY | sections))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tables():
+    """Read what experiments found, without what depends on the clock."""
+
+    def read(root):
+        place = Root.open(str(root))
+        results = Results(place, Ledger(place))
+        results.refresh()
+        queries = (
+            "SELECT * FROM scores ORDER BY ALL",
+            "SELECT * FROM cells ORDER BY ALL",
+            "SELECT * FROM lineage ORDER BY ALL",
+            "SELECT artifact, step, version, inputs, bytes FROM artifacts ORDER BY ALL",
+            "SELECT step, stage, flops, paper_flops, examples FROM costs ORDER BY ALL",
+        )
+        return [results.query(query)[1] for query in queries]
+
+    return read

@@ -1,0 +1,132 @@
+"""The whole pipeline through its command line, on the smallest experiment."""
+
+import csv
+import io
+import json
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Share one root: each test finds what those before it have made."""
+    return tmp_path_factory.mktemp("pipeline") / "root"
+
+
+def planned(text, step):
+    (line,) = (words for words in map(str.split, text.splitlines()) if step in words)
+    name, steps, reused, to_run, *_, cells = line
+    return int(steps), int(reused), int(to_run), int(cells)
+
+
+def test_a_plan_counts_steps_and_the_cells_that_need_them(flows, file, root):
+    text = flows("plan", file(), "--root", root).stdout
+    assert "tiny: 23 steps, 0 reused, 23 to run; 17 cells, 0 reused" in text
+    assert planned(text, "train") == (3, 0, 3, 17)
+    assert planned(text, "fisher") == (3, 0, 3, 1)
+    assert planned(text, "gram") == (3, 0, 3, 4)
+    assert not root.exists()
+
+
+def test_a_run_shows_every_method_and_model_for_reference(flows, file, root):
+    text = flows("run", file(), "--root", root).stdout
+    shown = {words[0] for words in map(str.split, text.splitlines()) if words}
+    assert shown >= {
+        "average", "mlerp", "task_arithmetic", "dare", "ties", "fisher", "regmean",
+        "mats", "pretrained", "individual", "multitask", "pretrain", "train", "gram",
+    }  # fmt: skip
+    for line in text.splitlines():
+        if line.startswith(("data ", "database ", "report ")):
+            assert str(root) in line
+    assert (root / "results.duckdb").is_file()
+
+
+def test_a_second_run_reuses_everything_and_changes_nothing(flows, file, root, tables):
+    found = tables(root)
+    text = flows("run", file(), "--root", root).stdout
+    assert "23 reused, 0 to run; 17 cells, 17 reused, 0 to score" in text
+    assert tables(root) == found
+
+
+def test_a_wider_grid_runs_its_new_cells_only(flows, file, root):
+    ties = {"name": "ties", "options": {"density": [0.2, 0.5], "scale": [0.5]}}
+    wider = file(name="wider", grid=[{"methods": [ties]}])
+    text = flows("plan", wider, "--root", root).stdout
+    assert "2 cells, 1 reused, 1 to score" in text
+    assert planned(text, "trim") == (6, 3, 3, 2)
+    assert planned(text, "train")[2] == 0
+    flows("run", wider, "--root", root)
+    rows = flows(
+        "sql", "SELECT * FROM cells WHERE experiment = 'wider' AND kind = 'merged'",
+        "--root", root, "--format", "json",
+    ).stdout  # fmt: skip
+    assert len(json.loads(rows)) == 2
+
+
+def test_a_rebuilt_database_is_the_same(flows, root, tables):
+    found = tables(root)
+    flows("rebuild", "--root", root)
+    assert tables(root) == found
+
+
+def test_rows_come_as_table_json_and_csv(flows, root):
+    query = "SELECT method, size FROM cells WHERE method = 'mlerp'"
+
+    def answer(form):
+        return flows("sql", query, "--root", root, "--format", form).stdout
+
+    assert json.loads(answer("json")) == [{"method": "mlerp", "size": 3}]
+    assert list(csv.reader(io.StringIO(answer("csv")))) == [
+        ["method", "size"],
+        ["mlerp", "3"],
+    ]
+    assert "1 row" in answer("table")
+
+
+def test_queries_cannot_change_anything(flows, root):
+    done = flows("sql", "DELETE FROM cells", "--root", root, status=2)
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_every_score_says_what_it_was_made_from(flows, root):
+    orphans = flows(
+        "sql",
+        """
+        SELECT count(*) AS orphans FROM scores
+        WHERE cell NOT IN (SELECT child FROM lineage)
+           OR cell NOT IN (SELECT step FROM costs WHERE stage = 'evaluate')
+        """,
+        "--root", root, "--format", "json",
+    ).stdout  # fmt: skip
+    assert json.loads(orphans) == [{"orphans": 0}]
+
+
+def test_waiting_cells_took_the_scale_that_validation_chose(flows, root):
+    query = """
+        WITH validation AS (
+            SELECT cell, avg(value) AS accuracy FROM scores
+            WHERE split = 'validation' GROUP BY cell
+        )
+        SELECT (
+            SELECT cast(options->>'scale' AS DOUBLE)
+            FROM cells JOIN validation USING (cell)
+            WHERE experiment = 'tiny' AND method = 'task_arithmetic'
+            ORDER BY accuracy DESC, 1 LIMIT 1
+        ) AS best,
+        (SELECT list(DISTINCT cast(options->>'scale' AS DOUBLE)) FROM cells
+         WHERE experiment = 'tiny' AND method = 'dare') AS taken
+    """
+    text = flows("sql", query, "--root", root, "--format", "json").stdout
+    (row,) = json.loads(text)
+    assert row["taken"] == [row["best"]]
+
+
+def test_a_report_is_one_page_that_fetches_nothing(flows, file, root):
+    flows("report", file(), "--root", root)
+    page = (root / "reports" / "tiny.html").read_text(encoding="utf-8")
+    assert "task_arithmetic" in page
+    for reference in ('src="http', "src='http", 'href="http', "@import"):
+        assert reference not in page
