@@ -7,6 +7,8 @@ it as soon as the run's end of a pipe closes: even a run that is killed leaves n
 """
 
 import contextlib
+import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -100,30 +102,45 @@ def local_server(home: Path) -> Generator[LocalServer]:
     Yields:
         The server, which may still be starting.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
-    log = home / "server.log"
-    with log.open("ab") as output:
-        guard = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(port)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Its own session: a Ctrl-C in the terminal is for the run alone.
-            start_new_session=True,
-            env=_environment(home, port),
-            cwd=Path(__file__).parent.parent,
-        )
-    try:
-        yield LocalServer(f"http://127.0.0.1:{port}/api", log, guard)
-    finally:
-        if guard.stdin is not None:
-            guard.stdin.close()
+    with _free_home(home) as own:
+        port = _free_port()
+        log = own / "server.log"
+        with log.open("ab") as output:
+            guard = subprocess.Popen(
+                [sys.executable, "-m", "flows.server", str(port)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Its own session: a Ctrl-C in the terminal is for the run alone.
+                start_new_session=True,
+                env=_environment(own, port),
+                cwd=Path(__file__).parent.parent,
+            )
         try:
-            guard.wait(SECONDS_TO_STOP + 5)
-        except subprocess.TimeoutExpired:
-            os.killpg(guard.pid, signal.SIGKILL)
-            guard.wait()
+            yield LocalServer(f"http://127.0.0.1:{port}/api", log, guard)
+        finally:
+            if guard.stdin is not None:
+                guard.stdin.close()
+            try:
+                guard.wait(SECONDS_TO_STOP + 5)
+            except subprocess.TimeoutExpired:
+                os.killpg(guard.pid, signal.SIGKILL)
+                guard.wait()
+
+
+@contextlib.contextmanager
+def _free_home(home: Path) -> Generator[Path]:
+    """Take a directory that no other server uses: two cannot share a database."""
+    for number in itertools.count(1):
+        own = home if number == 1 else home.with_name(f"{home.name}-{number}")
+        own.mkdir(parents=True, exist_ok=True)
+        with (own / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield own
+            return
 
 
 def _environment(home: Path, port: int) -> dict[str, str]:
