@@ -11,7 +11,7 @@ find a whole one.
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -29,7 +29,6 @@ DATABASE = "results.duckdb"
 
 _APPLICATION = "mergegrid"
 _MEND = "make it anew with: python -m flows rebuild"
-_READ_ONLY = {"enable_external_access": "false", "lock_configuration": "true"}
 
 
 class Location(Protocol):
@@ -114,7 +113,7 @@ class Results:
         """
         if not self.path.exists():
             raise ResultsError(f"There are no results at {self.path} yet; {_MEND}")
-        with _opened(self.path, read_only=True) as connection:
+        with _reading(self.path) as connection:
             _check(connection, self.path)
             try:
                 cursor = connection.execute(sql, parameters)
@@ -136,7 +135,7 @@ class Results:
     def _publish(self, *, anew: bool) -> None:
         known, version = set[str](), ""
         if self.path.exists() and not anew:
-            with _opened(self.path, read_only=True) as connection:
+            with _reading(self.path) as connection:
                 version = _check(connection, self.path)
                 rows = connection.execute("SELECT record FROM ingested").fetchall()
                 known = {name for (name,) in rows}
@@ -145,19 +144,20 @@ class Results:
         anew = anew or version != schema_digest() or not known <= listed
         if not anew and listed == known:
             return
-        draft = self._cache / f"{DATABASE}.{os.getpid()}.draft"
+        draft = self.path.with_name(f".{DATABASE}.draft")
         try:
-            if anew:
-                draft.unlink(missing_ok=True)
-            else:
+            draft.unlink(missing_ok=True)  # what a killed process left
+            if not anew:
                 shutil.copyfile(self.path, draft)
-            with _opened(draft, read_only=False) as connection:
+            with duckdb.connect(draft) as connection:
                 try:
+                    connection.begin()  # or every statement waits for the disk
                     if anew:
                         known = set()
                         make_tables(connection, _APPLICATION, schema_digest())
                     ingest(connection, self._ledger.read(listed - known))
                     summarize(connection)
+                    connection.commit()
                     connection.execute("CHECKPOINT")
                 except duckdb.Error as error:
                     raise ResultsError(
@@ -172,18 +172,21 @@ class Results:
 
 
 @contextmanager
-def _opened(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnection]:
-    config: Mapping[str, str] = _READ_ONLY if read_only else {}
-    try:
-        connection = duckdb.connect(path, read_only=read_only, config=dict(config))
-    except duckdb.Error as error:
-        raise ResultsError(
-            f"{path} is no database that can be read; {_MEND}"
-        ) from error
-    try:
+def _reading(path: Path) -> Generator[duckdb.DuckDBPyConnection]:
+    # DuckDB keeps one instance per path in a process: a reader would go on seeing a
+    # file that was replaced while another reader holds it. So each has one of its own.
+    quoted = str(path).replace("'", "''")
+    with duckdb.connect() as connection:
+        try:
+            connection.execute(f"ATTACH '{quoted}' AS results (READ_ONLY)")
+        except duckdb.Error as error:
+            raise ResultsError(
+                f"{path} is no database that can be read; {_MEND}"
+            ) from error
+        connection.execute("USE results")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
         yield connection
-    finally:
-        connection.close()
 
 
 def _check(connection: duckdb.DuckDBPyConnection, path: Path) -> str:

@@ -110,10 +110,10 @@ CREATE MACRO readable(options) AS
 -- Without correlation, asin(r) has a density proportional to cos(x) ** (n - 3).
 CREATE MACRO pearson_p(r, n) AS
     CASE WHEN n >= 3 THEN least(1.0,
-        list_sum(list_transform(range(2000), LAMBDA i:
+        list_sum(list_transform(range(200), LAMBDA i:
             pow(cos(asin(least(abs(r), 1))
-                + (pi() / 2 - asin(least(abs(r), 1))) * (i + 0.5) / 2000), n - 3)))
+                + (pi() / 2 - asin(least(abs(r), 1))) * (i + 0.5) / 200), n - 3)))
             * (1 - asin(least(abs(r), 1)) / (pi() / 2))
-        / list_sum(list_transform(range(2000), LAMBDA i:
-            pow(cos(pi() / 2 * (i + 0.5) / 2000), n - 3))))
+        / list_sum(list_transform(range(200), LAMBDA i:
+            pow(cos(pi() / 2 * (i + 0.5) / 200), n - 3))))
     END;

@@ -1,5 +1,6 @@
 -- How accurate is each entry, on average over tasks, and how sure are we? Errors are those
--- of the finite test sets: tasks are independent, and each counts the same.
+-- of the finite test sets: tasks are independent, and each counts the same. Means are
+-- rounded, so that equal ones are equal in whichever order they were summed.
 WITH individual AS (
     SELECT cells.experiment, scores.task, any_value(scores.value) AS value
     FROM current_cells AS cells
@@ -31,11 +32,13 @@ SELECT
     experiment,
     subset,
     cell,
-    avg(value) FILTER (split = 'validation' AND role = 'held_in') AS validation,
-    avg(value) FILTER (split = 'test' AND role = 'held_in') AS held_in,
+    round(avg(value) FILTER (split = 'validation' AND role = 'held_in'), 12)
+        AS validation,
+    round(avg(value) FILTER (split = 'test' AND role = 'held_in'), 12) AS held_in,
     sqrt(sum(standard_error ** 2) FILTER (split = 'test' AND role = 'held_in'))
         / count(*) FILTER (split = 'test' AND role = 'held_in') AS held_in_se,
-    avg(value) FILTER (split = 'test' AND role = 'generalization') AS generalization,
+    round(avg(value) FILTER (split = 'test' AND role = 'generalization'), 12)
+        AS generalization,
     sqrt(sum(standard_error ** 2) FILTER (split = 'test' AND role = 'generalization'))
         / count(*) FILTER (split = 'test' AND role = 'generalization')
         AS generalization_se,

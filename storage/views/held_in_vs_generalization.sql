@@ -1,25 +1,31 @@
 -- Do methods that do well on held-in tasks generalize better? Pearson's correlation over
 -- the merge methods, and its two-sided p-value, beside the points that it is about.
-SELECT
-    *,
-    pearson_p(pearson_r, methods) AS pearson_p
-FROM (
+WITH correlations AS (
     SELECT
         experiment,
-        size,
-        sample,
-        method,
-        kind,
-        options,
-        held_in,
-        held_in_se,
-        generalization,
-        generalization_se,
-        corr(generalization, held_in) FILTER (kind = 'merged') OVER over_subset
-            AS pearson_r,
-        count(*) FILTER (kind = 'merged') OVER over_subset AS methods,
-        subset
+        subset,
+        corr(generalization, held_in) AS pearson_r,
+        count(*) AS methods
     FROM leaderboard
-    WINDOW over_subset AS (PARTITION BY experiment, subset)
+    WHERE kind = 'merged'
+    GROUP BY experiment, subset
 )
-ORDER BY experiment, subset, held_in DESC
+
+SELECT
+    leaderboard.experiment,
+    leaderboard.size,
+    leaderboard.sample,
+    leaderboard.method,
+    leaderboard.kind,
+    leaderboard.options,
+    leaderboard.held_in,
+    leaderboard.held_in_se,
+    leaderboard.generalization,
+    leaderboard.generalization_se,
+    correlations.pearson_r,
+    pearson_p(correlations.pearson_r, correlations.methods) AS pearson_p,
+    correlations.methods,
+    leaderboard.subset
+FROM leaderboard
+LEFT JOIN correlations USING (experiment, subset)
+ORDER BY leaderboard.experiment, leaderboard.subset, leaderboard.held_in DESC

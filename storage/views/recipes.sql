@@ -26,14 +26,14 @@ summary AS (
         any_value(swept) AS swept,
         count(*) AS cells,
         count(DISTINCT seed) AS seeds,
-        avg(validation) AS validation,
-        avg(held_in) AS held_in,
+        round(avg(validation), 12) AS validation,
+        round(avg(held_in), 12) AS held_in,
         -- Experts have a task each; seeds share all their test examples.
         CASE
             WHEN method = 'individual' THEN sqrt(sum(held_in_se ** 2)) / count(*)
             ELSE avg(held_in_se)
         END AS held_in_se,
-        avg(generalization) AS generalization,
+        round(avg(generalization), 12) AS generalization,
         avg(generalization_se) AS generalization_se,
         avg(normalized) AS normalized,
         avg(merge_flops) AS merge_flops,

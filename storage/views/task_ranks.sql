@@ -7,7 +7,7 @@ WITH compared AS (
         scores.task,
         scores.role,
         entries.method,
-        avg(scores.value) AS accuracy
+        round(avg(scores.value), 12) AS accuracy
     FROM entries
     JOIN recipes USING (experiment, subset, method, options)
     JOIN scores USING (cell)
