@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.__main__ import main
 from storage.ledger import Ledger
 from storage.results import Results
 from storage.root import Root
 
 REPOSITORY = Path(__file__).parent.parent.parent
+
+USER_ERROR = 2
 
 TINY = {
     "name": "tiny",
@@ -80,22 +83,39 @@ def environment(server):
 
 
 @pytest.fixture
-def flows(environment):
-    """Run `python -m flows` to its end."""
+def run(environment):
+    """Run `python -m flows run`, in a process of its own; give all that it prints."""
 
-    def run(*arguments, status=0):
+    def run(*arguments):
         done = subprocess.run(
-            [sys.executable, "-m", "flows", *map(str, arguments)],
+            [sys.executable, "-m", "flows", "run", *map(str, arguments)],
             cwd=REPOSITORY,
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             timeout=300,
+            check=False,
         )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
     return run
+
+
+@pytest.fixture
+def ask(monkeypatch, capsys):
+    """Give a command other than `run`, in this process; give what it prints."""
+
+    def ask(*arguments, status=0):
+        monkeypatch.setattr(sys, "argv", ["flows", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        assert (ended.value.code or 0) == status, shown.out + shown.err
+        return shown.err if status == USER_ERROR else shown.out
+
+    return ask
 
 
 @pytest.fixture
@@ -144,9 +164,9 @@ def tables():
         results = Results(place, Ledger(place))
         results.refresh()
         queries = (
-            "SELECT * FROM scores ORDER BY ALL",
-            "SELECT * FROM cells ORDER BY ALL",
-            "SELECT * FROM lineage ORDER BY ALL",
+            "SELECT * EXCLUDE (record) FROM scores ORDER BY ALL",
+            "SELECT * EXCLUDE (record) FROM cells ORDER BY ALL",
+            "SELECT * EXCLUDE (record) FROM lineage ORDER BY ALL",
             "SELECT artifact, step, version, inputs, bytes FROM artifacts ORDER BY ALL",
             "SELECT step, stage, flops, paper_flops, examples FROM costs ORDER BY ALL",
         )

@@ -16,10 +16,10 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def root(finished, flows, file, tmp_path):
+def root(finished, run, file, tmp_path):
     """Copy a root at which an experiment has been run."""
     if not finished.exists():
-        flows("run", file(grid=GRID), "--root", finished)
+        run(file(grid=GRID), "--root", finished)
     return shutil.copytree(finished, tmp_path / "root")
 
 
@@ -49,28 +49,24 @@ def lose(path):
     ("step", "damage"), [("train", alter), ("gram", truncate), ("pretrain", lose)]
 )
 def test_what_verify_finds_is_set_aside_and_made_again(
-    flows, file, tables, root, step, damage
+    run, ask, file, tables, root, step, damage
 ):
     found = tables(root)
     damage(payload(root, step))
-    checked = flows("verify", "--root", root, status=1).stdout
+    checked = ask("verify", "--root", root, status=1)
     assert sum(line.startswith(f"{step}-v1-") for line in checked.splitlines()) == 1
     assert "1 damaged" in checked
-    text = flows("run", file(grid=GRID), "--root", root).stdout
-    assert "1 to run" in text
-    assert "0 damaged" in flows("verify", "--root", root).stdout
+    assert "1 to run" in run(file(grid=GRID), "--root", root)
+    assert "0 damaged" in ask("verify", "--root", root)
     assert tables(root) == found
 
 
-def test_damage_that_a_run_meets_is_one_line_and_costs_one_step(
-    flows, file, root, tables
-):
+def test_damage_that_a_run_meets_is_one_line_and_costs_one_step(run, ask, file, root):
     alter(payload(root, "train"))
     wider = file(grid=[*GRID, {"methods": ["mlerp"]}])
-    done = flows("run", wider, "--root", root)
-    text = done.stdout + done.stderr
+    text = run(wider, "--root", root)
     (line,) = [line for line in text.splitlines() if "It is computed again" in line]
     assert "train-v1-" in line
     assert "Traceback" not in text
-    assert "0 to run; 13 cells, 13 reused" in flows("plan", wider, "--root", root).stdout
-    assert "0 damaged" in flows("verify", "--root", root).stdout
+    assert "0 to run; 13 cells, 13 reused" in ask("plan", wider, "--root", root)
+    assert "0 damaged" in ask("verify", "--root", root)

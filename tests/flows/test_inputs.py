@@ -1,29 +1,20 @@
-"""Bad input: one line that names thing, value and way out; status 2; nothing written."""
-
-import sys
+"""Bad input: one line that names thing and way out; status 2; nothing written."""
 
 import duckdb
 import pytest
 
-from flows.__main__ import main
-
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
-    """Run a command that has to be refused, and give its one line."""
+def refused(ask):
+    """Give a command that has to be refused, and return its one line."""
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["flows", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        assert ended.value.code == 2
-        assert "Traceback" not in shown.out + shown.err
-        assert shown.err.startswith("error: ")
-        assert shown.err.count("\n") == 1
-        return shown.err
+    def refused(*arguments):
+        line = ask(*arguments, status=2)
+        assert line.startswith("error: ")
+        assert line.count("\n") == 1
+        return line
 
-    return run
+    return refused
 
 
 GRID = {

@@ -24,10 +24,10 @@ def wait_for(process, root, count):
 
 
 def test_a_run_that_is_killed_again_and_again_finds_what_an_undisturbed_one_does(
-    flows, started, file, tables, tmp_path
+    run, started, file, tables, tmp_path
 ):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    flows("run", file(), "--root", undisturbed)
+    run(file(), "--root", undisturbed)
     total = records(undisturbed)
     points = sorted(random.Random(0).sample(range(1, total - 1), 4))
     for point in points:
@@ -35,8 +35,10 @@ def test_a_run_that_is_killed_again_and_again_finds_what_an_undisturbed_one_does
         wait_for(process, killed, point)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        made_before = {path: path.stat().st_mtime_ns for path in killed.glob("records/*/*/*")}
-    flows("run", file(), "--root", killed)
+        made_before = {
+            path: path.stat().st_mtime_ns for path in killed.glob("records/*/*/*")
+        }
+    run(file(), "--root", killed)
     assert tables(killed) == tables(undisturbed)
     for path, modified in made_before.items():
         assert path.stat().st_mtime_ns == modified
@@ -45,7 +47,7 @@ def test_a_run_that_is_killed_again_and_again_finds_what_an_undisturbed_one_does
 
 
 def test_an_interrupted_run_ends_soon_and_says_that_nothing_is_lost(
-    flows, started, file, tmp_path
+    ask, started, file, tmp_path
 ):
     root = tmp_path / "root"
     training = {
@@ -59,4 +61,4 @@ def test_an_interrupted_run_ends_soon_and_says_that_nothing_is_lost(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "interrupted; what was done is kept" in output
-    assert "0 damaged" in flows("verify", "--root", root).stdout
+    assert "0 damaged" in ask("verify", "--root", root)

@@ -17,12 +17,12 @@ def root(tmp_path_factory):
 
 def planned(text, step):
     (line,) = (words for words in map(str.split, text.splitlines()) if step in words)
-    name, steps, reused, to_run, *_, cells = line
+    _, steps, reused, to_run, *_, cells = line
     return int(steps), int(reused), int(to_run), int(cells)
 
 
-def test_a_plan_counts_steps_and_the_cells_that_need_them(flows, file, root):
-    text = flows("plan", file(), "--root", root).stdout
+def test_a_plan_counts_steps_and_the_cells_that_need_them(ask, file, root):
+    text = ask("plan", file(), "--root", root)
     assert "tiny: 23 steps, 0 reused, 23 to run; 17 cells, 0 reused" in text
     assert planned(text, "train") == (3, 0, 3, 17)
     assert planned(text, "fisher") == (3, 0, 3, 1)
@@ -30,8 +30,8 @@ def test_a_plan_counts_steps_and_the_cells_that_need_them(flows, file, root):
     assert not root.exists()
 
 
-def test_a_run_shows_every_method_and_model_for_reference(flows, file, root):
-    text = flows("run", file(), "--root", root).stdout
+def test_a_run_shows_every_method_and_model_for_reference(run, file, root):
+    text = run(file(), "--root", root)
     shown = {words[0] for words in map(str.split, text.splitlines()) if words}
     assert shown >= {
         "average", "mlerp", "task_arithmetic", "dare", "ties", "fisher", "regmean",
@@ -43,39 +43,39 @@ def test_a_run_shows_every_method_and_model_for_reference(flows, file, root):
     assert (root / "results.duckdb").is_file()
 
 
-def test_a_second_run_reuses_everything_and_changes_nothing(flows, file, root, tables):
+def test_a_second_run_reuses_everything_and_changes_nothing(run, file, root, tables):
     found = tables(root)
-    text = flows("run", file(), "--root", root).stdout
+    text = run(file(), "--root", root)
     assert "23 reused, 0 to run; 17 cells, 17 reused, 0 to score" in text
     assert tables(root) == found
 
 
-def test_a_wider_grid_runs_its_new_cells_only(flows, file, root):
+def test_a_wider_grid_runs_its_new_cells_only(run, ask, file, root):
     ties = {"name": "ties", "options": {"density": [0.2, 0.5], "scale": [0.5]}}
     wider = file(name="wider", grid=[{"methods": [ties]}])
-    text = flows("plan", wider, "--root", root).stdout
+    text = ask("plan", wider, "--root", root)
     assert "2 cells, 1 reused, 1 to score" in text
     assert planned(text, "trim") == (6, 3, 3, 2)
     assert planned(text, "train")[2] == 0
-    flows("run", wider, "--root", root)
-    rows = flows(
+    run(wider, "--root", root)
+    rows = ask(
         "sql", "SELECT * FROM cells WHERE experiment = 'wider' AND kind = 'merged'",
         "--root", root, "--format", "json",
-    ).stdout  # fmt: skip
+    )  # fmt: skip
     assert len(json.loads(rows)) == 2
 
 
-def test_a_rebuilt_database_is_the_same(flows, root, tables):
+def test_a_rebuilt_database_is_the_same(ask, root, tables):
     found = tables(root)
-    flows("rebuild", "--root", root)
+    ask("rebuild", "--root", root)
     assert tables(root) == found
 
 
-def test_rows_come_as_table_json_and_csv(flows, root):
+def test_rows_come_as_table_json_and_csv(ask, root):
     query = "SELECT method, size FROM cells WHERE method = 'mlerp'"
 
     def answer(form):
-        return flows("sql", query, "--root", root, "--format", form).stdout
+        return ask("sql", query, "--root", root, "--format", form)
 
     assert json.loads(answer("json")) == [{"method": "mlerp", "size": 3}]
     assert list(csv.reader(io.StringIO(answer("csv")))) == [
@@ -85,14 +85,13 @@ def test_rows_come_as_table_json_and_csv(flows, root):
     assert "1 row" in answer("table")
 
 
-def test_queries_cannot_change_anything(flows, root):
-    done = flows("sql", "DELETE FROM cells", "--root", root, status=2)
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
+def test_queries_cannot_change_anything(ask, root):
+    line = ask("sql", "DELETE FROM cells", "--root", root, status=2)
+    assert line.startswith("error: ")
 
 
-def test_every_score_says_what_it_was_made_from(flows, root):
-    orphans = flows(
+def test_every_score_says_what_it_was_made_from(ask, root):
+    orphans = ask(
         "sql",
         """
         SELECT count(*) AS orphans FROM scores
@@ -100,11 +99,11 @@ def test_every_score_says_what_it_was_made_from(flows, root):
            OR cell NOT IN (SELECT step FROM costs WHERE stage = 'evaluate')
         """,
         "--root", root, "--format", "json",
-    ).stdout  # fmt: skip
+    )  # fmt: skip
     assert json.loads(orphans) == [{"orphans": 0}]
 
 
-def test_waiting_cells_took_the_scale_that_validation_chose(flows, root):
+def test_waiting_cells_took_the_scale_that_validation_chose(ask, root):
     query = """
         WITH validation AS (
             SELECT cell, avg(value) AS accuracy FROM scores
@@ -119,13 +118,13 @@ def test_waiting_cells_took_the_scale_that_validation_chose(flows, root):
         (SELECT list(DISTINCT cast(options->>'scale' AS DOUBLE)) FROM cells
          WHERE experiment = 'tiny' AND method = 'dare') AS taken
     """
-    text = flows("sql", query, "--root", root, "--format", "json").stdout
+    text = ask("sql", query, "--root", root, "--format", "json")
     (row,) = json.loads(text)
     assert row["taken"] == [row["best"]]
 
 
-def test_a_report_is_one_page_that_fetches_nothing(flows, file, root):
-    flows("report", file(), "--root", root)
+def test_a_report_is_one_page_that_fetches_nothing(ask, file, root):
+    ask("report", file(), "--root", root)
     page = (root / "reports" / "tiny.html").read_text(encoding="utf-8")
     assert "task_arithmetic" in page
     for reference in ('src="http', "src='http", 'href="http', "@import"):

@@ -45,7 +45,9 @@ def test_a_failure_blocks_what_depends_on_it_and_nothing_else():
     assert outcome.failed == {"bad": fault}
     assert sorted(outcome.blocked) == ["child", "grandchild"]
     assert outcome.done == ["other"]
-    assert "broken (1 failed, 2 waited for them; 1 done" in str(StepsFailedError(outcome))
+    assert "broken (1 failed, 2 waited for them; 1 done" in str(
+        StepsFailedError(outcome)
+    )
 
 
 def test_a_job_that_reads_what_nobody_makes_is_blocked():
