@@ -69,6 +69,7 @@ class Bucket:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._is_s3 = urlsplit(url).scheme in {"s3", "s3a"}
         self._connected: tuple[int, AbstractFileSystem] | None = None
 
     @property
@@ -80,9 +81,9 @@ class Bucket:
 
     def _connect(self, config: Mapping[str, Any]) -> AbstractFileSystem:
         options: dict[str, Any] = {"use_listings_cache": False}
-        protocol = urlsplit(self._url).scheme
-        if protocol in {"s3", "s3a"}:
+        if self._is_s3:
             options["config_kwargs"] = config
+        protocol = urlsplit(self._url).scheme
         return fsspec.filesystem(protocol, skip_instance_cache=True, **options)
 
     def _path(self, path: str) -> str:
@@ -184,7 +185,12 @@ class Bucket:
         """
         start = f"{self._path('')}/"
         with _plain_errors():
-            found: Any = self._files.find(self._path(prefix), detail=True)
+            # Without a prefix, s3fs asks twice more about a folder that is empty.
+            parent, _, name = self._path(prefix).rpartition("/")
+            path, options = self._path(prefix), dict[str, Any]()
+            if self._is_s3 and parent:
+                path, options = parent, {"prefix": f"{name}/"}
+            found: Any = self._files.find(path, detail=True, **options)
         return {
             name.removeprefix(start): int(details["size"])
             for name, details in found.items()

@@ -30,10 +30,20 @@ def place(temporary: Path, target: Path) -> None:
     Args:
         temporary: the finished file, on the same file system.
         target: its name from now on; what was there before is replaced.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
     """
     flush(temporary)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary.replace(target)
+    while True:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.replace(target)
+        except FileNotFoundError:
+            if not temporary.exists():
+                raise
+            continue  # somebody has just removed the empty directory
+        break
     flush(target.parent)
 
 
@@ -162,6 +172,8 @@ class Directory:
             path: the file.
         """
         (self._path / path).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self._path / path).parent.rmdir()  # unless something else is in it
 
     def find(self, prefix: str) -> dict[str, int]:
         """List the files in a directory and below.
@@ -173,17 +185,17 @@ class Directory:
             Sizes in bytes by path.
         """
         sizes = dict[str, int]()
-        pending = [self._path / prefix]
+        skipped = str(self._temporary.parent)
+        start = len(f"{self._path}{os.sep}")
+        pending = [str(self._path / prefix)]
         while pending:
             with suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
                 for entry in entries:
-                    path = Path(entry.path)
-                    if path == self._temporary.parent:
-                        continue
                     if entry.is_dir(follow_symlinks=False):
-                        pending.append(path)
+                        if entry.path != skipped:
+                            pending.append(entry.path)
                         continue
                     with suppress(FileNotFoundError):
-                        relative = path.relative_to(self._path).as_posix()
-                        sizes[relative] = entry.stat().st_size
+                        path = entry.path[start:].replace(os.sep, "/")
+                        sizes[path] = entry.stat().st_size
         return sizes

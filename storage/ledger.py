@@ -1,7 +1,8 @@
 """The ledger: every result as small records that are only ever added.
 
     records/v1/<unit>/<sha256 of content>.jsonl     rows, one JSON object a line
-    damaged/records/...                             what did not match its name
+    segments/...                                    older records, gathered in few files
+    damaged/...                                     what did not match its name
 
 A record is named by what it says, so writers never conflict and a retry that says the
 same again changes nothing.
@@ -11,6 +12,7 @@ import hashlib
 import json
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +20,7 @@ from typing import Any, TypeAlias
 
 from mergegrid.canonical import canonical_json
 from storage.root import Root
+from storage.segments import Segment, Segments
 
 Row: TypeAlias = Mapping[str, Any]
 """A row of the table that its "table" names."""
@@ -44,11 +47,15 @@ class Ledger:
         root: where they are.
     """
 
+    segments: Segments
+    """The records that a compaction has gathered."""
+
     quarantined: dict[str, str]
-    """Records that this ledger set aside, with what was wrong with them."""
+    """Records and segments that were set aside, with what was wrong with them."""
 
     def __init__(self, root: Root) -> None:
         self.root = root
+        self.segments = Segments(root)
         self.quarantined = {}
 
     def __reduce__(self) -> tuple[type["Ledger"], tuple[Root]]:
@@ -80,12 +87,13 @@ class Ledger:
         return name
 
     def list(self) -> set[str]:
-        """List the records.
+        """List the records, wherever they lie.
 
         Returns:
             Their names.
         """
-        return {_name(path) for path in self.root.find(_FOLDER)}
+        # In this order: a record that is moved meanwhile is in one of the two.
+        return self.loose() | self._covering().keys()
 
     def units(self) -> set[str]:
         """List the units that have a record.
@@ -96,7 +104,7 @@ class Ledger:
         return {name.partition("/")[0] for name in self.list()}
 
     def has(self, unit: str) -> bool:
-        """Say whether a unit has a record.
+        """Say whether a unit has a record; for more than one, ask `recorded`.
 
         Args:
             unit: the key of a step or cell.
@@ -104,7 +112,25 @@ class Ledger:
         Returns:
             Whether there is one.
         """
-        return bool(self.root.find(f"{_FOLDER}/{_checked(unit)}"))
+        return bool(self.recorded({unit}))
+
+    def recorded(self, units: Collection[str]) -> set[str]:
+        """Say which units have a record, many at a time.
+
+        Args:
+            units: keys of steps or cells.
+
+        Returns:
+            Those that have one.
+        """
+        paths = {unit: f"{_FOLDER}/{_checked(unit)}" for unit in units}
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(pool.map(self.root.find, paths.values()))
+        loose = {unit for unit, files in zip(paths, found, strict=True) if files}
+        if len(loose) == len(paths):
+            return loose
+        covered = {name.partition("/")[0] for name in self._covering()}
+        return loose | (paths.keys() & covered)
 
     def rows(self, unit: str) -> Rows:
         """Read what is recorded of one unit.
@@ -115,8 +141,7 @@ class Ledger:
         Returns:
             The rows of all its records.
         """
-        names = {_name(path) for path in self.root.find(f"{_FOLDER}/{_checked(unit)}")}
-        return [row for _, rows in self.read(names) for row in rows]
+        return [row for _, rows in self.read(self._names(unit)) for row in rows]
 
     def read(self, names: Collection[str]) -> Iterator[tuple[str, Rows]]:
         """Read records, many at a time; a damaged one is set aside and left out.
@@ -125,17 +150,78 @@ class Ledger:
             names: the records.
 
         Yields:
-            A record's name and its rows, in order of the names.
+            A record's name and its rows.
         """
-        ordered = sorted(names)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for start in range(0, len(ordered), _BATCH):
-                batch = ordered[start : start + _BATCH]
-                for name, rows in zip(batch, pool.map(self._read, batch), strict=True):
-                    if rows is not None:
-                        yield name, rows
+        wanted = set(names)
+        for _ in range(2):  # what a compaction moved meanwhile is found the second time
+            for name, content in self._found(wanted):
+                wanted.discard(name)
+                yield name, [json.loads(line) for line in content.splitlines()]
+            if not wanted:
+                return
 
-    def _read(self, name: str) -> Rows | None:
+    def loose(self) -> set[str]:
+        """List the records that lie in files of their own.
+
+        Returns:
+            Their names.
+        """
+        return {_name(path) for path in self.root.find(_FOLDER)}
+
+    def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Read records that lie in files of their own.
+
+        Args:
+            names: the records.
+
+        Yields:
+            A record's name and its text, in order of the names; none for a record that
+            is damaged or not there.
+        """
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for start in range(0, len(names), _BATCH):
+                batch = names[start : start + _BATCH]
+                contents = pool.map(self._content, batch)
+                for name, content in zip(batch, contents, strict=True):
+                    if content is not None:
+                        yield name, content
+
+    def delete_loose(self, names: Collection[str]) -> None:
+        """Remove the records' own files, once a segment holds the records.
+
+        Args:
+            names: the records.
+        """
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(self.root.delete, map(_path, names)))
+
+    def _covering(self) -> dict[str, Segment]:
+        return {
+            name: segment
+            for segment in self.segments.listed()
+            for name in segment.records
+        }
+
+    def _names(self, unit: str) -> set[str]:
+        loose = {_name(path) for path in self.root.find(f"{_FOLDER}/{_checked(unit)}")}
+        covered = (name for name in self._covering() if name.startswith(f"{unit}/"))
+        return loose | set(covered)
+
+    def _found(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
+        covering = self._covering()
+        by_segment = defaultdict[Segment, list[str]](list)
+        for name in sorted(names & covering.keys()):
+            by_segment[covering[name]].append(name)
+        for segment, wanted in by_segment.items():
+            contents = self.segments.read(segment, wanted)
+            if contents is None:
+                self.segments.set_aside(segment)
+                self.quarantined[segment.path] = "its content does not match its name"
+            else:
+                yield from contents.items()
+        yield from self.contents(sorted(names - covering.keys()))
+
+    def _content(self, name: str) -> bytes | None:
         try:
             content = self.root.read(_path(name))
             if not _matches(content, name):
@@ -145,7 +231,7 @@ class Ledger:
         if not _matches(content, name):
             self._set_aside(name, "its content does not match its name")
             return None
-        return [json.loads(line) for line in content.splitlines()]
+        return content
 
     def _set_aside(self, name: str, fault: str) -> None:
         _LOG.warning("Setting the damaged record %s aside: %s.", name, fault)

@@ -29,6 +29,7 @@ def test_what_was_added_is_read_by_record_and_by_unit(ledger):
     assert ledger.units() == {"cell-1", "cell-10"}
     assert ledger.has("cell-1")
     assert not ledger.has("cell-")
+    assert ledger.recorded({"cell-10", "cell-", "cell-2"}) == {"cell-10"}
     records = dict(ledger.read({first, third}))
     assert records[first] == [
         {"schema_version": 1, **SCORE},

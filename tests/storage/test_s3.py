@@ -77,6 +77,15 @@ def test_a_refusal_is_one_line(bucket_url, monkeypatch):
     open_fails(bucket_url, r"permission denied \(Access Denied\)\.$")
 
 
+@pytest.mark.usefixtures("bucket_url")
+def test_a_bucket_itself_is_a_root(bucket):
+    root = Root.open(f"s3://{bucket}/")
+    root.write("top/a/b", b"12")
+    assert root.find("top") == {"top/a/b": 2}
+    assert root.find()["top/a/b"] == 2
+    assert root.find("to") == {}
+
+
 def test_opening_leaves_nothing_behind(bucket_url):
     assert Root.open(bucket_url).find() == {}
 
