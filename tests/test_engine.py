@@ -16,6 +16,7 @@ from mergegrid.errors import (
 )
 from mergegrid.methods import METHODS
 from mergegrid.methods.method import Need, Recipe
+from mergegrid.statistics.trim import TrimThreshold
 
 DATA_FREE = ("average", "mlerp", "task_arithmetic", "dare", "ties")
 
@@ -188,6 +189,15 @@ def test_experts_that_agree_differ_from_a_pretrained_model_that_is_not_read(meth
     torch.testing.assert_close(merged, experts["e0"], rtol=0, atol=0)
 
 
+def test_experts_that_agree_still_add_up_their_task_vectors():
+    experts, pretrained, _ = problem()
+    twice = [experts["e0"], experts["e0"]]
+    recipe = {"method": "task_arithmetic", "options": {"scale": 1}}
+    for name, tensor in merge(twice, recipe, pretrained).items():
+        task_vector = experts["e0"][name] - pretrained[name]
+        torch.testing.assert_close(tensor, pretrained[name] + 2 * task_vector)
+
+
 @pytest.mark.parametrize("method", ["average", "mlerp", "fisher", "regmean"])
 def test_a_single_expert_is_returned(method):
     experts, pretrained, statistics = problem(number=1)
@@ -249,6 +259,17 @@ def test_a_tied_tensor_is_merged_once_and_stays_tied(method):
     assert merged["lm_head.weight"] is merged["fc.weight"]
     del merged["lm_head.weight"]
     torch.testing.assert_close(merged, dict(expected), rtol=0, atol=0)
+
+
+def test_thresholds_may_name_a_tied_tensor_otherwise():
+    pretrained = {"a": torch.zeros(4)}
+    expert = {"a": torch.ones(4)}  # all magnitudes equal: which are kept is counted
+    for tied in (pretrained, expert):
+        tied["b"] = tied["a"]
+    measured = {"0": {0.5: TrimThreshold(1.0, {"b": 2})}}
+    recipe = {"method": "ties", "options": {"density": 0.5}}
+    merged = merge([expert], recipe, pretrained, {Need.TRIM: measured})
+    assert merged["a"].tolist() == [1, 1, 0, 0]
 
 
 def test_a_merged_model_shares_no_memory_with_its_experts():

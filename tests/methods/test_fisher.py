@@ -156,6 +156,16 @@ def test_normalizing_no_information_at_all_is_the_average():
     torch.testing.assert_close(merged, merge(experts, "average"))
 
 
+def test_normalizing_leaves_an_expert_without_information_out():
+    experts, information = problem()
+    for tensor in information["expert 1"].values():
+        tensor.zero_()
+    merged = merged_by(experts, information, normalize=True)
+    del experts["expert 1"]
+    expected = merged_by(experts, information, normalize=True)
+    torch.testing.assert_close(merged, expected)
+
+
 def test_coefficients_that_do_not_fit_the_experts_are_refused():
     experts, information = problem()
     with pytest.raises(InputError, match="3 experts, but 2 weights"):

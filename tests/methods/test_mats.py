@@ -125,6 +125,20 @@ def test_starting_at_the_solution_stays_there():
     torch.testing.assert_close(merged, weights[0])
 
 
+def test_experts_that_are_zero_are_reached_without_dividing_by_zero():
+    weights, pretrained, grams = problem(seed=0)
+    merged = mats(weights * 0, pretrained, grams, iterations=10_000)
+    torch.testing.assert_close(merged, weights[0] * 0)
+
+
+def test_a_system_without_a_solution_leaves_the_start_as_it_is():
+    start = torch.full((1, 2), 3.0, dtype=torch.float64)
+    target = torch.ones(1, 2, dtype=torch.float64)
+    matrix = torch.zeros(2, 2, dtype=torch.float64)
+    found, _ = conjugate_gradients(matrix, target, start, iterations=5)
+    assert torch.equal(found, start)
+
+
 def test_no_input_at_all_is_the_start():
     weights, pretrained, grams = problem(seed=0)
     merged = mats(weights, pretrained, grams * 0, initial="average")

@@ -97,6 +97,14 @@ def test_slerp_resolves_angles_that_float32_does_not():
     assert float(merged.double().norm()) == pytest.approx(1000, rel=1e-6)
 
 
+def test_slerp_is_straight_up_to_a_cosine_of_9995():
+    one = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for cosine, length in ((0.9996, np.sqrt((1 + 0.9996) / 2)), (0.9994, 1.0)):
+        other = torch.tensor([cosine, np.sqrt(1 - cosine**2)], dtype=torch.float64)
+        merged = merge([{"a": one}, {"a": other}], "slerp")["a"]
+        assert float(merged.norm()) == pytest.approx(length, rel=1e-6)
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_slerp_takes_two_experts(number):
     with pytest.raises(InputError, match=f"exactly 2 experts, not {number}.*mlerp"):

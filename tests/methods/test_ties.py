@@ -242,6 +242,13 @@ def test_thresholds_that_were_measured_before_are_used():
         merged = merge(named, recipe, pretrained, {Need.TRIM: measured})
         computed = merge(named, recipe, pretrained)
         torch.testing.assert_close(merged, computed, rtol=0, atol=0)
+    by_tensor = {"method": "ties", "options": {"scope": "tensor"}}
+    torch.testing.assert_close(
+        merge(named, by_tensor, pretrained, {Need.TRIM: measured}),
+        merge(named, by_tensor, pretrained),
+        rtol=0,
+        atol=0,
+    )
     swapped = {name: {0.2: measured[name][0.6]} for name in named}
     with pytest.raises(AssertionError):
         torch.testing.assert_close(
