@@ -187,7 +187,8 @@ class Bucket:
         with _plain_errors():
             # Without a prefix, s3fs asks twice more about a folder that is empty.
             parent, _, name = self._path(prefix).rpartition("/")
-            path, options = self._path(prefix), dict[str, Any]()
+            path = self._path(prefix)
+            options: Any = {}
             if self._is_s3 and parent:
                 path, options = parent, {"prefix": f"{name}/"}
             found: Any = self._files.find(path, detail=True, **options)
