@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mergegrid.errors import InputError, UnknownNameError
 
-Schema = TypeVar("Schema", bound=BaseModel)
+Part = TypeVar("Part", bound="Section")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -59,9 +59,22 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return document
 
 
-def validated(
-    schema: type[Schema], document: Mapping[str, Any], *, source: str
-) -> Schema:
+class Section(BaseModel):
+    """A part of a file: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_key(cls, given: object) -> object:
+        if isinstance(given, Mapping):
+            for key in given:
+                if key not in cls.model_fields:
+                    raise UnknownNameError("key", str(key), cls.model_fields)
+        return given
+
+
+def validated(schema: type[Part], document: Mapping[str, Any], *, source: str) -> Part:
     """Check a document against its schema.
 
     Args:
@@ -73,16 +86,24 @@ def validated(
         The schema's instance.
 
     Raises:
-        UnknownNameError: if a key is unknown.
-        InputError: if a key is missing or its value is not possible.
+        InputError: if a key is unknown or missing, or its value is not possible; the
+            message names the place.
     """
-    for key in document:
-        if key not in schema.model_fields:
-            raise UnknownNameError(f"key of {source}", str(key), schema.model_fields)
     try:
         return schema.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{source}: {place}: {reason}.") from None
+        raise InputError(f"{source}: {_explained(error)}") from None
+
+
+def _explained(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    more = error.error_count() - 1
+    others = f" There {'is 1 more fault' if more == 1 else f'are {more} more faults'}."
+    if first["type"] == "missing":
+        return f"{place} is missing.{others if more else ''}"
+    reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+    value = first["input"]
+    shown = "" if isinstance(value, Mapping | list) else f" (got {value!r})"
+    at = f"{place}: " if place else ""
+    return f"{at}{reason}{shown}.{others if more else ''}"

@@ -9,37 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-from mergegrid.errors import InputError, UnknownNameError
+from mergegrid.documents import Section, read_mapping, validated
+from mergegrid.errors import UnknownNameError
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Option
 from mergegrid.suites import SUITES
 from mergegrid.suites.suite import Suite
 from mergegrid.training import TrainingSettings
-
-
-class Section(BaseModel):
-    """A part of an experiment file: frozen, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _know_every_key(cls, given: object) -> object:
-        if isinstance(given, Mapping):
-            for key in given:
-                if key not in cls.model_fields:
-                    raise UnknownNameError("key", str(key), cls.model_fields)
-        return given
 
 
 class Training(Section):
@@ -221,25 +199,7 @@ def load_experiment(path: str | Path) -> Experiment:
         InputError: if there is no such file, it is not a YAML mapping, or something
             in it is unknown or out of range; the message names the place.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise InputError(
-            f"Cannot read the experiment file {path}: {reason}. "
-            "Give the path of a YAML file, such as configs/experiments/glyphs.yaml."
-        ) from None
-    try:
-        document = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {_one_line(error)}") from None
-    if not isinstance(document, dict):
-        raise InputError(
-            f"{path} holds {_kind(document)}, but an experiment is a mapping with "
-            f"the keys {', '.join(Experiment.model_fields)}."
-        )
-    return parse_experiment(document, source=str(path))
+    return parse_experiment(read_mapping(Path(path)), source=str(path))
 
 
 def parse_experiment(document: Mapping[str, Any], *, source: str) -> Experiment:
@@ -255,31 +215,7 @@ def parse_experiment(document: Mapping[str, Any], *, source: str) -> Experiment:
     Raises:
         InputError: if something in it is unknown or out of range.
     """
-    try:
-        return Experiment.model_validate(document)
-    except ValidationError as error:
-        raise InputError(f"{source}: {explain(error)}") from None
-
-
-def explain(error: ValidationError) -> str:
-    """Say in one line what pydantic found wrong first, and where.
-
-    Args:
-        error: what pydantic raised.
-
-    Returns:
-        The place, the value and the reason.
-    """
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    value = first.get("input")
-    shown = "" if isinstance(value, dict | list | Mapping) else f" (got {value!r})"
-    if first["type"] == "missing":
-        return f"{place} is missing; every experiment needs it."
-    more = error.error_count() - 1
-    others = f" There {'is 1 more fault' if more == 1 else f'are {more} more faults'}."
-    return f"{place or 'the file'}: {reason}{shown}{others if more else ''}"
+    return validated(Experiment, document, source=source)
 
 
 def _suite(written: Mapping[str, Any]) -> Suite:
@@ -294,23 +230,3 @@ def _suite(written: Mapping[str, Any]) -> Suite:
         if option not in suite.model_fields:
             raise UnknownNameError(f"option of {name}", option, suite.model_fields)
     return suite(**options)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key that is written twice is an error, not a silent choice."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        keys = [key.value for key, _ in node.value]
-        if len(set(keys)) != len(keys):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key is written twice", node.start_mark
-            )
-        super().flatten_mapping(node)
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
-
-
-def _kind(document: object) -> str:
-    return "nothing" if document is None else f"a {type(document).__name__}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mergegrid.checkpoints import (
     REPORT,
@@ -15,16 +15,14 @@ from mergegrid.checkpoints import (
     new_directory,
     write_parameters,
 )
-from mergegrid.documents import read_mapping, validated
+from mergegrid.documents import Section, read_mapping, validated
 from mergegrid.engine import merge, read_recipe
 from mergegrid.methods.method import Need, Recipe
 from mergegrid.provenance import provenance
 
 
-class StatisticFiles(BaseModel):
+class StatisticFiles(Section):
     """Where statistics are; norms and trim thresholds need no files."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     fisher: dict[str, Path] = Field(default_factory=dict)
     """Expert to its diagonal Fisher information, by name of the parameter."""
@@ -33,10 +31,8 @@ class StatisticFiles(BaseModel):
     """Expert to its Gram matrices, by name of the weight."""
 
 
-class RecipeFile(BaseModel):
+class RecipeFile(Section):
     """What to merge, and how. Paths are relative to the file's directory."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
     """The method's name."""

@@ -8,11 +8,12 @@ from typing import TypeAlias
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from mergegrid.documents import Section
 from mergegrid.errors import InputError
 from mergegrid.evaluation import evaluate
 from mergegrid.suites.examples import Batch, Examples
@@ -21,10 +22,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Told the step that is done, and how many there are at most."""
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Section):
     """How a model is trained: AdamW, a warm-up, a cosine, early stopping."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(default=1000, ge=0, description="most updates")
     batch_size: int = Field(default=128, ge=1, description="examples per update")

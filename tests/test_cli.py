@@ -174,13 +174,13 @@ def test_a_model_may_be_a_file_or_sharded(models):
         ({"options": {"density": 7}}, "ties: density = 7 is not possible"),
         ({"expert": {}}, "'expert'. Did you mean 'experts'"),
         ({"experts": {}}, "experts: dictionary should have at least 1 item"),
-        ({"experts": None}, "experts: field required"),
+        ({"experts": None}, "experts is missing"),
         ({"experts": {"a": "a", "b": "elsewhere"}}, "no model at"),
         ({"experts": {"a": "pretrained/pytorch_model.bin"}}, "other formats are not"),
         ({"pretrained": None}, "ties needs the pretrained parameters"),
         ({"method": "regmean"}, "regmean needs the gram statistic of expert 'a'"),
         ({"method": "slerp", "experts": {"a": "a"}}, "exactly 2 experts, not 1"),
-        ({"statistics": {"fischer": {}}}, "statistics.fischer: extra inputs"),
+        ({"statistics": {"fischer": {}}}, "no key 'fischer'. Did you mean 'fisher'"),
     ],
 )
 def test_a_fault_in_a_recipe_is_one_line_and_leaves_nothing(

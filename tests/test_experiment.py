@@ -79,8 +79,8 @@ def test_a_mistake_is_named_with_its_place_and_the_way_out(document, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "holds a list, but an experiment is a mapping"),
-        ("", "holds nothing, but an experiment is a mapping"),
+        ("- a\n- b\n", "holds a list instead of a mapping"),
+        ("", "holds nothing instead of a mapping"),
         ("name: [", "is not YAML"),
         ("name: a\nname: b\n", "a key is written twice"),
     ],
@@ -92,5 +92,5 @@ def test_text_that_is_no_experiment_is_refused_in_one_line(tmp_path, text, messa
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(InputError, match="Cannot read the experiment file nowhere.yaml"):
+    with pytest.raises(InputError, match="Cannot read nowhere.yaml: No such file"):
         load_experiment("nowhere.yaml")

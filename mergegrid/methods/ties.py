@@ -198,6 +198,6 @@ METHOD = Method(
     scale=1.0,
     density=0.2,
     scope="model",
-    sweep=MappingProxyType({"density": (0.2,), "scale": SCALES}),
+    sweep=MappingProxyType({"density": (0.2,), "scale": ("1/M", *SCALES)}),
     survey=ties_survey,
 )
