@@ -11,7 +11,7 @@ find a whole one.
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -97,12 +97,14 @@ class Results:
         """
         return self._update(anew=True)
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> Answer:
+    def query(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> Answer:
         """Ask the database; nothing can be changed, and no other file be read.
 
         Args:
             sql: one statement.
-            parameters: values for its question marks.
+            parameters: values for its question marks, or by name for its `$names`.
 
         Returns:
             Names of the columns, and the rows.

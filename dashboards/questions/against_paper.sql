@@ -1,0 +1,8 @@
+-- Do the methods come in the order in which they came in the paper?
+SELECT method, role, gain, paper_gain
+FROM against_paper
+WHERE experiment = $experiment
+    AND paper = 'realistic'
+    AND suite = 'domainnet'
+    AND method NOT IN ('pretrained', 'multitask', 'individual')
+ORDER BY role DESC, paper_gain DESC

@@ -1,0 +1,15 @@
+-- How much does each option matter?
+SELECT
+    method,
+    option,
+    value,
+    number,
+    validation,
+    held_in,
+    held_in_se,
+    generalization,
+    generalization_se,
+    is_chosen
+FROM sensitivity
+WHERE experiment = $experiment AND subset = 1
+ORDER BY method, option, number, value

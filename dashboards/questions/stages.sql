@@ -1,0 +1,16 @@
+-- Where does the cost of each method's best merge come from, when all share?
+SELECT
+    recipes.method,
+    costs.stage,
+    avg(costs.amortized_seconds) AS amortized_seconds,
+    avg(costs.unshared_seconds) AS unshared_seconds
+FROM recipes
+JOIN entries USING (experiment, subset, method, options)
+JOIN amortized_costs AS costs
+    ON costs.experiment = entries.experiment AND costs.cell = entries.cell
+WHERE recipes.experiment = $experiment
+    AND recipes.subset = 1
+    AND recipes.kind = 'merged'
+    AND recipes.is_chosen
+GROUP BY recipes.method, costs.stage
+ORDER BY recipes.method, costs.stage

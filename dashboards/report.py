@@ -1,0 +1,57 @@
+"""The report of an experiment: one HTML page that needs nothing else.
+
+Questions, figures and plotly's own script are all inside it, so that it can be mailed,
+archived and opened without a network.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from dashboards.page import page
+from dashboards.questions import QUESTIONS, Answered
+from mergegrid.errors import ResultsError
+
+
+class Database(Protocol):
+    """The part of the results that a report needs."""
+
+    def query(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return names of columns, and rows."""
+        ...
+
+
+def write_report(results: Database, experiment: str, path: Path) -> None:
+    """Ask the database everything and write the answers as a page.
+
+    Args:
+        results: the results database, up to date.
+        experiment: the experiment's name.
+        path: the file to write; it is replaced when the page is complete.
+
+    Raises:
+        ResultsError: if there is no such experiment, or the file cannot be written.
+    """
+    _, names = results.query("SELECT DISTINCT experiment FROM experiments")
+    known = sorted(name for (name,) in names)
+    if experiment not in known:
+        raise ResultsError(
+            f"There are no results of experiment {experiment!r}. "
+            f"Known: {', '.join(known) or 'none'}."
+        )
+    answers = {
+        name: Answered(sql, *results.query(sql, {"experiment": experiment}))
+        for name, sql in QUESTIONS.items()
+    }
+    text = page(experiment, answers)
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise ResultsError(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,136 @@
+"""Numbers, tables and figures for people, as HTML."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from plotly import graph_objects as go
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SHORT = 100
+
+DASH = "&ndash;"
+"""Stands for a number that there is none of."""
+
+
+def percent(value: float | None, error: float | None = None) -> str:
+    """Write a fraction as percent, with its standard error.
+
+    Args:
+        value: the fraction.
+        error: its standard error, if there is one.
+
+    Returns:
+        HTML such as "66.4 ± 1.1"; a dash for nothing.
+    """
+    if value is None:
+        return DASH
+    if error is None:
+        return f"{100 * value:.1f}"
+    return f'{100 * value:.1f} <span class="error">± {100 * error:.1f}</span>'
+
+
+def quantity(value: float | None, unit: str = "") -> str:
+    """Write a large number with a prefix.
+
+    Args:
+        value: the number.
+        unit: what it counts, to follow the prefix.
+
+    Returns:
+        Text such as "1.5 GFLOPs"; a dash for nothing.
+    """
+    if value is None:
+        return DASH
+    for size, prefix in _PREFIXES:
+        if abs(value) >= size:
+            return f"{_three_digits(value / size)} {prefix}{unit}"
+    return f"{value:.3g} {unit}".strip()
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds in the unit that fits.
+
+    Args:
+        seconds: how many.
+
+    Returns:
+        Text such as "2.2 s", "4 min 55 s" or "3.1 h"; a dash for nothing.
+    """
+    if seconds is None:
+        return DASH
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 120:
+        return f"{_three_digits(seconds)} s"
+    if seconds < 7200:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{_three_digits(seconds / 3600)} h"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
+    """Write rows as they come from the database as a table.
+
+    Args:
+        columns: names of the columns.
+        rows: the values.
+        kind: class of the table.
+
+    Returns:
+        HTML.
+    """
+    words = [
+        any(isinstance(row[index], str) for row in rows)
+        for index in range(len(columns))
+    ]
+    head = "".join(
+        _cell("th", column, is_text=word)
+        for column, word in zip(columns, words, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            _cell("td", _plain(value), is_text=word)
+            for value, word in zip(row, words, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<table class="{kind}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def figure_html(figure: go.Figure, *, heading: str = "", caption: str = "") -> str:
+    """Write a figure with the data that the page's script draws it from.
+
+    Args:
+        figure: the figure; its height is fixed, its width is the page's.
+        heading: plain text above it.
+        caption: HTML below it.
+
+    Returns:
+        HTML.
+    """
+    drawing = str(figure.to_json()).replace("</", "<\\/")  # would end the script
+    above = f"<h3>{escape(heading)}</h3>" if heading else ""
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return (
+        f'<figure>{above}<div class="plot" style="height:{figure.layout.height}px">'
+        f'</div><script type="application/json">{drawing}</script>{below}</figure>'
+    )
+
+
+def _cell(tag: str, text: str, *, is_text: bool) -> str:
+    return f"<{tag}{' class=text' if is_text else ''}>{escape(text)}</{tag}>"
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= _SHORT else f"{value:.3g}"
