@@ -106,7 +106,8 @@ def record_waiting(workspace: Workspace) -> None:
     waiting = [entry for entry in steps.scored.values() if entry.best_of]
     if not waiting or workspace.ledger.has(unit):
         return
-    if all(workspace.ledger.has(entry.step.key) for entry in waiting):
+    keys = {entry.step.key for entry in waiting}
+    if workspace.ledger.recorded(keys) == keys:
         rows = [
             cell_row(steps, entry, recipe_of(workspace, entry).options)
             for entry in waiting

@@ -56,7 +56,8 @@ def score_references(workspace: Workspace, keys: list[str]) -> bool:
     Returns:
         Whether any had no scores yet.
     """
-    unscored = [key for key in keys if not workspace.ledger.has(key)]
+    done = workspace.ledger.recorded(keys)
+    unscored = [key for key in keys if key not in done]
     for key in unscored:
         entry = workspace.steps.scored[key]
         (model_key,) = entry.models.values()

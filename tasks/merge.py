@@ -38,9 +38,8 @@ def score_cells(workspace: Workspace, keys: list[str]) -> bool:
     Returns:
         Whether any had no scores yet.
     """
-    entries = [
-        workspace.steps.scored[key] for key in keys if not workspace.ledger.has(key)
-    ]
+    done = workspace.ledger.recorded(keys)
+    entries = [workspace.steps.scored[key] for key in keys if key not in done]
     if not entries:
         return False
     with measure_cost() as loading:
