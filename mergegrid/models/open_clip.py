@@ -108,9 +108,8 @@ class ClipClassifier(nn.Module):
         Returns:
             Log-probabilities: the log-softmax of scaled cosine similarities.
         """
-        pixels = (batch["image"].to(self.logit_scale.dtype) / 255 - PIXEL_MEAN).div(
-            PIXEL_DEVIATION
-        )
+        scaled = batch["image"] * (1 / (255 * PIXEL_DEVIATION))
+        pixels = scaled.sub_(PIXEL_MEAN / PIXEL_DEVIATION).to(self.logit_scale.dtype)
         embeddings = functional.normalize(self.visual(pixels), dim=-1)
         head = self._classifier() if self.head is None else self.head
         return functional.log_softmax(embeddings @ head.T, dim=-1)

@@ -35,6 +35,7 @@ def draw(
     size: int,
     jitter: float,
     zoom: float,
+    exposure: float,
     generator: Generator,
 ) -> UInt8[Tensor, "n 3 size size"]:
     """Draw characters in one style, each slightly turned, moved and scaled.
@@ -45,6 +46,7 @@ def draw(
         size: pixels along each side of the pictures.
         jitter: factor on the greatest rotation, shift and change of size.
         zoom: factor on the size of the characters.
+        exposure: factor on the brightness of the pictures.
         generator: decides everything that varies.
 
     Returns:
@@ -54,7 +56,7 @@ def draw(
     small = functional.interpolate(
         picture, size=(size, size), mode="bilinear", antialias=True
     )
-    return small.clamp(0, 1).mul(255).round().to(torch.uint8)
+    return small.clamp(0, 1).mul(255 * exposure).round().to(torch.uint8)
 
 
 def _jittered(ink: Ink, jitter: float, zoom: float, generator: Generator) -> Ink:
@@ -94,7 +96,11 @@ def _grain(like: Tensor, generator: Generator) -> Tensor:
 
 
 def _thicker(ink: Ink, pixels: int) -> Ink:
-    return functional.max_pool2d(ink, 2 * pixels + 1, stride=1, padding=pixels)
+    side = (
+        2 * pixels + 1
+    )  # rows first, then columns: the same, in a fraction of the time
+    tall = functional.max_pool2d(ink, (side, 1), stride=1, padding=(pixels, 0))
+    return functional.max_pool2d(tall, (1, side), stride=1, padding=(0, pixels))
 
 
 def _thinner(ink: Ink, pixels: int) -> Ink:

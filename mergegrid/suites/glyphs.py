@@ -12,16 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from mergegrid.canonical import digest
+from mergegrid.errors import UnknownNameError
 from mergegrid.suites.examples import TensorExamples
 from mergegrid.suites.glyph_characters import (
     CANVAS,
@@ -78,7 +79,7 @@ class Glyphs(BaseModel):
         default=24, ge=1, description="images per class to test a held-in task on"
     )
     generalization: int = Field(
-        default=5, ge=1, description="images per class to test other tasks on"
+        default=4, ge=1, description="images per class to test other tasks on"
     )
     digits: bool = Field(
         default=True,
@@ -87,25 +88,19 @@ class Glyphs(BaseModel):
     pretraining: int = Field(
         default=64,
         ge=1,
-        description="images per class to pretrain on, in a category's known domains",
-    )
-    known_domains: int = Field(
-        default=6,
-        ge=1,
-        le=len(DOMAINS),
-        description="number of domains in which a category is seen in pretraining",
+        description="images per class and domain to pretrain on",
     )
     pretraining_zoom: float = Field(
-        default=0.8,
+        default=0.88,
         gt=0,
         le=1.2,
         description="size of the characters in pretraining, relative to the tasks'",
     )
-    caption_noise: float = Field(
-        default=0.0,
-        ge=0,
+    pretraining_exposure: float = Field(
+        default=0.65,
+        gt=0,
         le=1,
-        description="share of pretraining images labelled as any class of the category",
+        description="brightness of images in pretraining, relative to the tasks'",
     )
     patch_size: int = Field(
         default=8, ge=4, description="pixels along each side of the model's patches"
@@ -114,6 +109,15 @@ class Glyphs(BaseModel):
         default=64, ge=32, multiple_of=32, description="width of the vision tower"
     )
     layers: int = Field(default=3, ge=1, description="layers of the vision tower")
+
+    @model_validator(mode="after")
+    def _patches_tile_the_image(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size = {self.image_size} is no multiple of patch_size = "
+                f"{self.patch_size}"
+            )
+        return self
 
     @property
     def name(self) -> str:
@@ -259,13 +263,6 @@ class Glyphs(BaseModel):
     def _home(self, category: str) -> str:
         return DOMAINS[self._categories().index(category) % len(DOMAINS)]
 
-    def _known(self, category: str) -> tuple[str, ...]:
-        index = self._categories().index(category)
-        first = index + 1 + index // len(DOMAINS)  # the next domain, not the home
-        return tuple(
-            DOMAINS[(first + step) % len(DOMAINS)] for step in range(self.known_domains)
-        )
-
     def _parts(self) -> Iterator["_Part"]:
         for task in self.tasks():
             if task.held_in:
@@ -275,7 +272,7 @@ class Glyphs(BaseModel):
                 examples = self.test if task.held_in else self.generalization
                 yield _Part(task.category, task.domain, "test", examples)
         for category in self._categories():
-            for domain in self._known(category):
+            for domain in DOMAINS:
                 yield _Part(category, domain, PRETRAINING[0], self.pretraining)
                 yield _Part(category, domain, PRETRAINING[1], 2)
 
@@ -290,22 +287,20 @@ class Glyphs(BaseModel):
             chosen = torch.randint(len(fonts), (part.examples,), generator=generator)
             inks.append(fonts[chosen])
             labels.append(torch.full((part.examples,), label))
+        is_pretraining = part.split in PRETRAINING
         images = draw(
             torch.cat(inks).unsqueeze(1).float() / 255,
             part.domain,
             size=self.image_size,
             jitter=self.jitter,
-            zoom=self.pretraining_zoom if part.split in PRETRAINING else 1.0,
+            zoom=self.pretraining_zoom if is_pretraining else 1.0,
+            exposure=self.pretraining_exposure if is_pretraining else 1.0,
             generator=generator,
         )
-        label = torch.cat(labels)
-        if part.split == PRETRAINING[0]:
-            is_noisy = torch.rand(label.shape, generator=generator) < self.caption_noise
-            other = first + torch.randint(
-                self.classes_per_category, label.shape, generator=generator
-            )
-            label = torch.where(is_noisy, other, label)
-        return {f"{part.name}.image": images, f"{part.name}.label": label}
+        return {
+            f"{part.name}.image": images,
+            f"{part.name}.label": torch.cat(labels),
+        }
 
     def _handwritten(self) -> dict[str, Tensor]:
         from sklearn.datasets import load_digits
@@ -349,8 +344,14 @@ class GlyphData:
 
         Returns:
             The examples.
+
+        Raises:
+            UnknownNameError: if there is no such task, or it has no such split.
         """
-        return self._read((f"{task}.{split}",))
+        known = self._suite.counts()
+        if (part := f"{task}.{split}") not in known:
+            raise UnknownNameError("part of glyphs", part, known)
+        return self._read((part,))
 
     def pretraining(self) -> tuple[TensorExamples, TensorExamples]:
         """Give what the pretrained model is trained on.
