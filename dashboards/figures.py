@@ -18,10 +18,14 @@ from dashboards.frame import (
     padded,
     scatter_points,
 )
-from dashboards.palette import FAINT, ROLES, STAGES, color, stage_color, title
+from dashboards.palette import FAINT, MUTED, ROLES, STAGES, color, stage_color, title
 
 _AXES = {"held_in": HELD_IN, "generalization": GENERALIZATION}
-_NAMES = {"held_in": "held-in", "generalization": "generalization"}
+_NAMES = {
+    "held_in": "held-in accuracy",
+    "generalization": "generalization accuracy",
+    "normalized": "share of the experts' accuracy",
+}
 
 
 def held_in_vs_generalization(rows: Rows, *, references: bool = True) -> go.Figure:
@@ -29,8 +33,8 @@ def held_in_vs_generalization(rows: Rows, *, references: bool = True) -> go.Figu
 
     Args:
         rows: of the question of this name.
-        references: whether to show all models that were not merged; with the
-            pretrained one alone, the merges fill the figure.
+        references: whether to show all models that were not merged, and to name them
+            alone; with the pretrained one only, the merges fill the figure.
 
     Returns:
         The figure, error bars of one standard error, with the Pareto front.
@@ -42,8 +46,15 @@ def held_in_vs_generalization(rows: Rows, *, references: bool = True) -> go.Figu
     ]
     figure = empty_figure("held-in accuracy, %", "generalization accuracy, %")
     front = sorted((row for row in shown if row["on_front"]), key=HELD_IN.value)
-    hover = "%{x:.1f}% held-in, %{y:.1f}% generalization"
-    scatter_points(figure, shown, HELD_IN, GENERALIZATION, front, hover)
+    scatter_points(
+        figure,
+        shown,
+        HELD_IN,
+        GENERALIZATION,
+        hover="%{x:.1f}% held-in, %{y:.1f}% generalization",
+        front=front,
+        labelled=[row for row in shown if row["kind"] != "merged" or not references],
+    )
     return figure
 
 
@@ -58,14 +69,14 @@ def cost_against_accuracy(rows: Rows, role: str) -> go.Figure:
         The figure, with the front of the cheapest merges for their accuracy.
     """
     flops = Axis("total_flops", factor=1, is_log=True)
-    figure = empty_figure("statistics + merge, FLOPs", f"{_NAMES[role]} accuracy, %")
+    figure = empty_figure("statistics + merge, FLOPs", f"{_NAMES[role]}, %")
     shown = [row for row in rows if row["total_flops"]]
     front = sorted(
         (row for row in shown if row[f"on_{role}_cost_front"]), key=flops.value
     )
     hover = "%{x:.3s}FLOPs, %{y:.1f}%"
-    scatter_points(figure, shown, flops, _AXES[role], front, hover)
-    figure.update_xaxes(type="log", exponentformat="power", dtick=1, tickangle=0)
+    scatter_points(figure, shown, flops, _AXES[role], hover=hover, front=front)
+    figure.update_xaxes(type="log", exponentformat="SI", dtick=1)
     return figure
 
 
@@ -105,37 +116,37 @@ def sensitivity(rows: Rows, pretrained: Row | None, ceiling: float) -> go.Figure
             hovertemplate="%{x}: %{y:.1f}%<extra>" + _NAMES[role] + "</extra>",
         )
     figure.update_yaxes(range=[0, 100 * ceiling * 1.08])
+    figure.update_xaxes(nticks=7)
     figure.update_layout(margin={"t": 8, "b": 30, "l": 48, "r": 10})
     return figure
 
 
-def scaling(rows: Rows, role: str) -> go.Figure:
+def scaling(rows: Rows, column: str) -> go.Figure:
     """Draw accuracy against the number of experts, a line for each method.
 
     Args:
         rows: of the question of this name, ordered by method and size.
-        role: "held_in" or "generalization".
+        column: "held_in", "generalization" or "normalized".
 
     Returns:
         The figure; error bars are the standard deviation between samples of experts.
         Methods merged at one size alone are left to the leaderboard.
     """
-    axis = _AXES[role]
-    figure = empty_figure("number of experts merged", f"{_NAMES[role]} accuracy, %")
+    axis = Axis(column)
+    figure = empty_figure("number of experts merged", f"{_NAMES[column]}, %")
     sizes = sorted({row["size"] for row in rows})
     lines = [list(group) for _, group in groupby(rows, key=lambda row: row["method"])]
-    lines = [line for line in lines if len(line) > 1 or len(sizes) == 1]
+    lines = [line for line in lines if len(line) > 1 and line[0][column] is not None]
     if not lines:
         return figure
     for line in lines:
         hue, name = color(line[0]["method"]), title(line[0]["method"])
         merged = line[0]["kind"] == "merged"
-        spread = [100 * (row[f"{role}_sd"] or 0) for row in line]
         figure.add_scatter(
             x=[row["size"] for row in line],
             y=[axis.value(row) for row in line],
-            error_y=error_bars(spread, hue) if merged else None,
-            mode="lines+markers" if merged or len(sizes) == 1 else "lines",
+            error_y=error_bars(_spread(line, column), hue) if merged else None,
+            mode="lines+markers" if merged else "lines",
             line={
                 "color": hue,
                 "width": 2.2 if merged else 1.5,
@@ -147,11 +158,45 @@ def scaling(rows: Rows, role: str) -> go.Figure:
             f"<extra>{name}</extra>",
         )
     drawn = [row for line in lines for row in line]
-    spread = [100 * (row[f"{role}_sd"] or 0) for row in drawn]
-    low, high = padded([axis.value(row) for row in drawn], spread, 0.06)
+    values = [axis.value(row) for row in drawn]
+    low, high = padded(values, _spread(drawn, column), 0.06)
+    across = padded([math.log10(size) for size in sizes], [0.0] * len(sizes), 0.05)
     figure.update_yaxes(range=[low, high])
-    figure.update_xaxes(type="log", tickvals=sizes, ticktext=list(map(str, sizes)))
+    figure.update_xaxes(type="log", tickvals=sizes, ticktext=sizes, range=across)
     label_ends(figure, [line[-1] for line in lines], axis, high - low)
+    return figure
+
+
+def behind_best(rows: Rows, role: str) -> go.Figure:
+    """Draw how far each method is behind the best, with the error of the difference.
+
+    Args:
+        rows: of the question `paired`, the closest to the best first.
+        role: "held_in" or "generalization".
+
+    Returns:
+        The figure; bars reach over two standard errors to either side.
+    """
+    shown = [row for row in rows if row["role"] == role]
+    best = title(shown[0]["best"]) if shown else "the best"
+    figure = empty_figure(f"points against {best}", "", height=90 + 30 * len(shown))
+    figure.add_vline(x=0, line={"color": MUTED, "width": 1})
+    for row in shown:
+        hue = color(row["method"])
+        figure.add_scatter(
+            x=[100 * row["difference"]],
+            y=[title(row["method"])],
+            error_x={
+                **error_bars([200 * (row["standard_error"] or 0)], hue),
+                "thickness": 3,
+            },
+            mode="markers",
+            marker={"size": 10, "color": hue},
+            hovertemplate="%{x:+.2f} points over "
+            f"{row['tasks']} tasks<extra>{title(row['method'])}</extra>",
+        )
+    figure.update_yaxes(autorange="reversed", automargin=True, ticks="")
+    figure.update_layout(margin={"l": 10})
     return figure
 
 
@@ -190,7 +235,7 @@ def kept_accuracy(rows: Rows) -> go.Figure:
     )
     figure.update_xaxes(side="top", tickangle=-45, showgrid=False, ticks="", dtick=1)
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", automargin=True)
-    figure.update_layout(margin={"t": 100, "b": 4, "l": 10, "r": 30})
+    figure.update_layout(margin={"t": 100, "b": 4, "l": 10, "r": 64})
     return figure
 
 
@@ -224,7 +269,13 @@ def stages(rows: Rows, order: Sequence[str]) -> go.Figure:
         barmode="stack",
         bargap=0.35,
         showlegend=True,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend={
+            "orientation": "h",
+            "traceorder": "normal",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "x": 0,
+        },
         margin={"t": 54, "l": 10},
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True, ticks="")
@@ -244,13 +295,12 @@ def against_paper(rows: Rows, role: str) -> go.Figure:
     ours, paper = Axis("gain", factor=1), Axis("paper_gain", factor=1)
     shown = [row for row in rows if row["role"] == role]
     figure = empty_figure(
-        f"the paper's {_NAMES[role]} gain, points", "ours, points", height=340
+        f"the paper's gain in {_NAMES[role]}, points", "ours, points", height=340
     )
     values = [value for row in shown for value in (row["gain"], row["paper_gain"])]
     ends = [min(values, default=0), max(values, default=0)]
-    scatter_points(
-        figure, shown, paper, ours, [], "paper %{x:+.1f}, ours %{y:+.1f} points"
-    )
+    hover = "paper %{x:+.1f}, ours %{y:+.1f} points"
+    scatter_points(figure, shown, paper, ours, hover=hover)
     figure.add_scatter(
         x=ends,
         y=ends,
@@ -275,3 +325,7 @@ def correlation(r: float | None, p: float | None, count: int | None) -> str:
     if r is None or math.isnan(r) or p is None:
         return ""
     return f"Pearson's r = {r:.2f} (p = {p:.2g}, {count} methods)"
+
+
+def _spread(rows: Rows, column: str) -> list[float]:
+    return [100 * (row[f"{column}_sd"] or 0) for row in rows]

@@ -7,6 +7,12 @@ from dashboards.frame import Row, Rows
 from dashboards.palette import title
 from dashboards.text import duration, quantity
 
+_REFERENCES = {
+    "pretrained": "pretrained model",
+    "multitask": "multitask model",
+    "individual": "individual experts",
+}
+
 
 def findings(answers: Mapping[str, Rows]) -> list[str]:
     """Sum the answers up.
@@ -41,15 +47,13 @@ def _best(merged: Rows, references: Mapping[str, Row], role: str, where: str) ->
         f"Best on {where}: {_name(best)} with {100 * best[role]:.1f} ± "
         f"{100 * best[f'{role}_se']:.1f}%"
     )
-    gains = [
-        f"{100 * (best[role] - row[role]):+.1f} points against "
-        f"{title(name) if name == 'individual' else 'the ' + name + ' model'}".replace(
-            "Individual", "the individual"
-        )
-        for name, row in references.items()
-        if row[role] is not None and (name != "individual" or role == "held_in")
-    ]
-    return f"{text}; {', '.join(gains)}." if gains else f"{text}."
+    gains: list[str] = []
+    for name, row in references.items():
+        if row[role] is not None and (name != "individual" or role == "held_in"):
+            gain = 100 * (best[role] - row[role])
+            side = "above" if gain > 0 else "below"
+            gains.append(f"{abs(gain):.1f} {side} the {_REFERENCES.get(name, name)}")
+    return f"{text}; in points, {', '.join(gains)}." if gains else f"{text}."
 
 
 def _relation(rows: Rows) -> list[str]:

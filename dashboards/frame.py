@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from plotly import graph_objects as go
 
 from dashboards.labels import place_labels
-from dashboards.palette import FAINT, GRID, INK, MUTED, color, title
+from dashboards.palette import FAINT, GRID, INK, MUTED, color, faded, title
 
 Row: TypeAlias = Mapping[str, Any]
 """A row by the names of its columns."""
@@ -16,7 +16,7 @@ Row: TypeAlias = Mapping[str, Any]
 Rows: TypeAlias = Sequence[Row]
 
 FONT = "'Segoe UI', system-ui, -apple-system, 'Helvetica Neue', Arial, sans-serif"
-_PLOT = (390.0, 350.0)  # pixels inside the axes of a narrow figure
+_WIDTH = 390.0  # pixels between the axes of a narrow figure
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,20 @@ def empty_figure(x: str, y: str, height: int = 430) -> go.Figure:
     return figure
 
 
+def layout_of(figure: go.Figure) -> dict[str, Any]:
+    """Read a figure's layout.
+
+    Args:
+        figure: the figure.
+
+    Returns:
+        What was set of it.
+    """
+    return cast("dict[str, Any]", figure.to_dict()["layout"])
+
+
 def error_bars(values: Iterable[float], hue: str) -> dict[str, Any]:
-    """Describe thin error bars.
+    """Describe thin, pale error bars.
 
     Args:
         values: their lengths to either side.
@@ -125,22 +137,30 @@ def error_bars(values: Iterable[float], hue: str) -> dict[str, Any]:
         "array": list(values),
         "thickness": 1,
         "width": 0,
-        "color": hue,
+        "color": faded(hue),
     }
 
 
 def scatter_points(
-    figure: go.Figure, rows: Rows, x: Axis, y: Axis, front: Rows, hover: str
+    figure: go.Figure,
+    rows: Rows,
+    x: Axis,
+    y: Axis,
+    *,
+    hover: str,
+    front: Rows = (),
+    labelled: Rows | None = None,
 ) -> None:
-    """Draw a labelled point for each row, and what is on the front.
+    """Draw a point for each row, and what is on the front.
 
     Args:
         figure: empty axes.
         rows: with columns method, and kind where not all are merges.
         x: the horizontal axis.
         y: the vertical axis.
-        front: the rows on the front, from left to right.
         hover: text of a hover label; `%{x}` and `%{y}` are the values.
+        front: the rows on the front, from left to right.
+        labelled: the rows whose points get a label; None for all.
     """
     if not rows:
         return
@@ -169,11 +189,11 @@ def scatter_points(
             hovertemplate=f"{row.get('options') or ''}<br>{hover}"
             f"<extra>{title(row['method'])}</extra>",
         )
-    across = padded([x.place(x.value(row)) for row in rows], [0.0] * len(rows), 0.14)
+    across = padded([x.place(x.value(row)) for row in rows], [0.0] * len(rows), 0.16)
     down = padded([y.value(row) for row in rows], [y.error(row) for row in rows], 0.08)
     figure.update_xaxes(range=across)
     figure.update_yaxes(range=down)
-    _label_points(figure, rows, x, y, across, down)
+    _label_points(figure, rows if labelled is None else labelled, x, y)
 
 
 def padded(
@@ -227,21 +247,15 @@ def label_ends(figure: go.Figure, ends: Rows, y: Axis, span: float) -> None:
     figure.update_layout(margin={"r": 108})
 
 
-def _label_points(
-    figure: go.Figure,
-    rows: Rows,
-    x: Axis,
-    y: Axis,
-    across: tuple[float, float],
-    down: tuple[float, float],
-) -> None:
-    width, height = _PLOT
+def _label_points(figure: go.Figure, rows: Rows, x: Axis, y: Axis) -> None:
+    layout = layout_of(figure)
+    left, right = layout["xaxis"]["range"]
+    low, high = layout["yaxis"]["range"]
+    margin = layout["margin"]
+    width, height = _WIDTH, layout["height"] - margin["t"] - margin["b"]
     places = [(x.place(x.value(row)), y.value(row)) for row in rows]
     pixels = [
-        (
-            (a - across[0]) / (across[1] - across[0]) * width,
-            (down[1] - b) / (down[1] - down[0]) * height,
-        )
+        ((a - left) / (right - left) * width, (high - b) / (high - low) * height)
         for a, b in places
     ]
     texts = [title(row["method"]) for row in rows]

@@ -30,7 +30,9 @@ class Box:
         """
         across = (self.width + other.width) / 2 - abs(self.x - other.x)
         down = (self.height + other.height) / 2 - abs(self.y - other.y)
-        return max(across, 0) * max(down, 0)
+        return max(min(across, self.width, other.width), 0) * max(
+            min(down, self.height, other.height), 0
+        )
 
 
 def place_labels(

@@ -67,7 +67,7 @@ def _header(experiment: str, answers: Mapping[str, Answered]) -> str:
         "held-in tasks": facts["held_in_tasks"],
         "generalization tasks": facts["generalization_tasks"],
         "merges": facts["cells"],
-        "work": duration(sum(row["seconds"] for row in answers["spent"].rows)),
+        "compute time": duration(sum(row["seconds"] for row in answers["spent"].rows)),
     }
     listed = "".join(
         f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>"

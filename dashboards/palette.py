@@ -65,6 +65,19 @@ def color(method: str) -> str:
     return COLORS.get(method, _spare(method))
 
 
+def faded(hue: str) -> str:
+    """Make a colour half transparent.
+
+    Args:
+        hue: a hexadecimal colour.
+
+    Returns:
+        A colour for CSS.
+    """
+    red, green, blue = (int(hue[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, 0.45)"
+
+
 def stage_color(stage: str) -> str:
     """Look up a stage's colour; one that is not known always gets the same.
 

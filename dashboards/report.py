@@ -49,9 +49,10 @@ def write_report(results: Database, experiment: str, path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise ResultsError(f"Cannot write {path}: {error.strerror}.") from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -61,6 +61,13 @@ def trade_off(experiment: str, answers: Answers) -> str:
     )
 
 
+def differences(experiment: str, answers: Answers) -> str:
+    """Show how far each method is behind the best one."""
+    rows = answers["paired"].rows
+    draw = figures.behind_best
+    return _both_roles("differences", draw, rows, experiment, answers, "paired")
+
+
 def kept(experiment: str, answers: Answers) -> str:
     """Show what merges keep of each expert's accuracy."""
     rows = answers["normalized"].rows
@@ -74,19 +81,15 @@ def kept(experiment: str, answers: Answers) -> str:
 
 def options(experiment: str, answers: Answers) -> str:
     """Show how much each option of each method matters."""
-    rows = answers["sensitivity"].rows
+    rows = _generalizing(answers["sensitivity"])
     if not rows:
         return ""
     board_rows = answers["leaderboard"].rows
     pretrained = next((r for r in board_rows if r["method"] == "pretrained"), None)
-    values = [row[role] for row in rows for role in ROLES if row[role] is not None]
+    values = [row[role] for row in rows for role in ROLES]
     lines = groupby(rows, key=lambda row: (row["method"], row["option"]))
     drawn = "".join(
-        figure_html(
-            figures.sensitivity(list(line), pretrained, max(values)),
-            heading=f"{title(method)}: {option}",
-        )
-        for (method, option), line in lines
+        _option_figure(list(line), pretrained, max(values)) for _, line in lines
     )
     key = "".join(
         f'<span><i style="border-color:{hue}"></i>{role.replace("_", "-")}</span>'
@@ -99,9 +102,16 @@ def options(experiment: str, answers: Answers) -> str:
 def sizes(experiment: str, answers: Answers) -> str:
     """Show accuracy against the number of experts."""
     rows = _generalizing(answers["scaling"])
-    if len({row["size"] for row in rows}) == 1:
+    if len({row["size"] for row in rows}) <= 1:
         return ""
-    return _both_roles("sizes", figures.scaling, rows, experiment, answers, "scaling")
+    text = TEXTS["sizes"]
+    content = _figures(
+        *(
+            (figures.scaling(rows, column), text[column])
+            for column in ("held_in", "generalization", "normalized")
+        )
+    )
+    return _section("sizes", content, _questions(experiment, answers, "scaling"))
 
 
 def costs(experiment: str, answers: Answers) -> str:
@@ -177,6 +187,7 @@ def provenance(experiment: str, answers: Answers) -> str:
 SECTIONS: tuple[Callable[[str, Answers], str], ...] = (
     leaderboard,
     trade_off,
+    differences,
     kept,
     options,
     sizes,
@@ -190,6 +201,24 @@ SECTIONS: tuple[Callable[[str, Answers], str], ...] = (
 
 def _generalizing(answer: Answered) -> list[figures.Row]:
     return [row for row in answer.rows if row["generalization"] is not None]
+
+
+def _option_figure(
+    line: figures.Rows, pretrained: figures.Row | None, ceiling: float
+) -> str:
+    extents = [
+        f"{role.replace('_', '-')} {_extent([row[role] for row in line])}"
+        for role in ROLES
+    ]
+    return figure_html(
+        figures.sensitivity(line, pretrained, ceiling),
+        heading=f"{title(line[0]['method'])}: {line[0]['option']}",
+        caption="; ".join(extents),
+    )
+
+
+def _extent(values: list[float]) -> str:
+    return f"{100 * min(values):.1f} to {100 * max(values):.1f}%"
 
 
 def _both_roles(

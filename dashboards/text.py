@@ -6,6 +6,8 @@ from typing import Any
 
 from plotly import graph_objects as go
 
+from dashboards.frame import layout_of
+
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SHORT = 100
 
@@ -114,10 +116,11 @@ def figure_html(figure: go.Figure, *, heading: str = "", caption: str = "") -> s
         HTML.
     """
     drawing = str(figure.to_json()).replace("</", "<\\/")  # would end the script
+    height = layout_of(figure)["height"]
     above = f"<h3>{escape(heading)}</h3>" if heading else ""
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
     return (
-        f'<figure>{above}<div class="plot" style="height:{figure.layout.height}px">'
+        f'<figure>{above}<div class="plot" style="height:{height}px">'
         f'</div><script type="application/json">{drawing}</script>{below}</figure>'
     )
 

@@ -38,6 +38,7 @@ RELATIONS = {
     "recipes": "TABLE",
     "task_ranks": "TABLE",
     "ranks": "TABLE",
+    "paired": "VIEW",
     "leaderboard": "VIEW",
     "chosen": "VIEW",
     "sensitivity": "VIEW",

@@ -7,7 +7,9 @@ SELECT
     held_in,
     held_in_sd,
     generalization,
-    generalization_sd
+    generalization_sd,
+    normalized,
+    normalized_sd
 FROM scaling
 WHERE experiment = $experiment AND method <> 'individual'
 ORDER BY kind, method, size

@@ -13,6 +13,7 @@ SELECT
     stddev_samp(generalization) AS generalization_sd,
     avg(generalization_se) AS generalization_se,
     avg(normalized) AS normalized,
+    stddev_samp(normalized) AS normalized_sd,
     avg(average_rank) AS average_rank
 FROM leaderboard
 GROUP BY experiment, size, method

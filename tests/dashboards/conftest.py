@@ -1,0 +1,177 @@
+"""A small experiment's rows, from which a whole report can be drawn."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from storage.results import Results
+
+HELD_IN = ["a/1", "b/2", "c/3"]
+GENERALIZATION = ["a/2", "b/1", "c/1", "c/2"]
+SCORES = {  # method and its swept options to held-in and generalization percent
+    ("average", ()): (60, 58),
+    ("ties", (("scale", 0.1),)): (61, 58),
+    ("ties", (("scale", 0.5),)): (64, 60),
+    ("ties", (("scale", 1.0),)): (55, 50),
+    ("regmean", (("off_diagonal", 0.9),)): (70, 61),
+    ("regmean", (("off_diagonal", 1.0),)): (20, 15),
+    ("fisher", ()): (63, 55),
+}
+
+
+class Ledger:
+    """Records in memory."""
+
+    def __init__(self, records):
+        self.records = records
+
+    def list(self):
+        return set(self.records)
+
+    def read(self, names):
+        for name in sorted(names):
+            yield name, [{"schema_version": 1, **row} for row in self.records[name]]
+
+
+def scored(cell, held_in, generalization, tasks=HELD_IN):
+    rows = []
+    for kind, split, percent, names in (
+        ("held_in", "validation", held_in, tasks),
+        ("held_in", "test", held_in, tasks),
+        ("generalization", "test", generalization, GENERALIZATION),
+    ):
+        for index, task in enumerate(names):
+            value = (percent + index) / 100
+            rows.append(
+                {
+                    "table": "scores",
+                    "cell": cell,
+                    "task": task,
+                    "split": split,
+                    "metric": "accuracy",
+                    "role": kind,
+                    "correct": 200 * value,
+                    "examples": 200,
+                    "value": value,
+                    "standard_error": math.sqrt(value * (1 - value) / 200),
+                }
+            )
+    return rows
+
+
+def cost(step, stage, seconds, flops):
+    return {
+        "table": "costs",
+        "step": step,
+        "stage": stage,
+        "seconds": seconds,
+        "flops": flops,
+        "device": "a processor",
+        "git_commit": "0123456789abcdef",
+        "recorded_at": "2026-01-01",
+    }
+
+
+def cell(name, method, experts, swept=(), kind="merged", sample=0):
+    return {
+        "table": "cells",
+        "experiment": "small",
+        "definition": "1",
+        "cell": name,
+        "kind": kind,
+        "method": method,
+        "method_version": 1,
+        "options": json.dumps(dict(swept)),
+        "swept": json.dumps(dict(swept)),
+        "experts": experts,
+        "size": len(experts),
+        "sample": sample,
+        "seed": 0,
+    }
+
+
+def experiment(description="Is <b>merging</b> worth it?"):
+    return {
+        "table": "experiments",
+        "experiment": "small",
+        "definition": "1",
+        "suite": "glyphs",
+        "document": json.dumps({"name": "small", "description": description}),
+        "git_commit": "0123456789abcdef",
+        "git_dirty": True,
+        "versions": json.dumps({"torch": "2.14.1"}),
+        "recorded_at": "2026-01-01",
+    }
+
+
+def references():
+    every = [
+        cell("pre", "pretrained", [], kind="reference"),
+        cell("multi", "multitask", HELD_IN, kind="reference"),
+        *scored("pre", 50, 52),
+        *scored("multi", 80, 54),
+    ]
+    for index, task in enumerate(HELD_IN):
+        every.append(cell(f"i{index}", "individual", [task], kind="reference"))
+        every += scored(f"i{index}", 90, 30, [task])
+    return every
+
+
+def merges():
+    rows = [cost("base", "pretrain", 40, 1e12), cost("gram", "gram", 2, 1e9)]
+    for sample, experts in ((0, HELD_IN), (1, HELD_IN[:2])):
+        for (method, swept), (held_in, generalization) in SCORES.items():
+            if method == "fisher" and sample:
+                continue  # merged over all experts alone
+            name = f"{method}-{sample}-{dict(swept)}"
+            rows += [
+                cell(name, method, experts, swept, sample=sample),
+                *scored(name, held_in + 3 * sample, generalization, experts),
+                cost(name, "merge", 1, 1e6 * (100 if method == "regmean" else 1)),
+                {"table": "lineage", "child": name, "parent": "base"},
+            ]
+            if method == "regmean":
+                rows.append({"table": "lineage", "child": name, "parent": "gram"})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory):
+    """Build a database from rows."""
+
+    def build_from(rows):
+        path = tmp_path_factory.mktemp("root")
+        root = SimpleNamespace(local=path, cache=path / ".cache")
+        results = Results(root, Ledger({"all": rows}))
+        results.refresh()
+        return results
+
+    return build_from
+
+
+@pytest.fixture(scope="session")
+def small(build):
+    """The whole small experiment."""
+    return build([experiment(), *references(), *merges()])
+
+
+@pytest.fixture(scope="session")
+def stages_of_a_run():
+    """What the ledger holds when a run is cut off, by how far it had come."""
+    merged = merges()
+    cells = [row for row in merged if row["table"] == "cells"]
+    first = cells[0]["cell"]
+    return {
+        "nothing": [experiment()],
+        "references": [experiment(), *references()],
+        "cells": [experiment(), *references(), *cells],
+        "one merge": [
+            experiment(),
+            *references(),
+            *cells,
+            *(row for row in merged if row.get("cell", row.get("step")) == first),
+        ],
+        "no references": [experiment(), *merged],
+    }
