@@ -74,7 +74,7 @@ class Concatenation:
         if isinstance(indices, slice):
             indices = torch.arange(len(self))[indices]
         ends = torch.tensor(self._ends)
-        owners = torch.searchsorted(ends, indices, right=True)
+        owners = torch.searchsorted(ends, indices.contiguous(), right=True)
         pieces: list[Batch] = []
         places: list[Tensor] = []
         for owner in owners.unique().tolist():
