@@ -36,7 +36,7 @@ def findings(answers: Mapping[str, Rows]) -> list[str]:
         )
     found += _relation(answers["held_in_vs_generalization"])
     found += _growth(answers["scaling"])
-    found += _frugal(answers["costs"])
+    found += _frugal(answers["costs"], answers["paired"])
     found += _spent(answers["spent"])
     return found
 
@@ -100,26 +100,31 @@ def _growth(rows: Rows) -> list[str]:
     ]
 
 
-def _frugal(rows: Rows) -> list[str]:
-    known = [row for row in rows if row["total_flops"]]
-    if len(known) < 2:
-        return []
-    best = max(known, key=lambda row: row["held_in"])
-    close = [
-        row for row in known if row["held_in"] >= best["held_in"] - best["held_in_se"]
+def _frugal(costs: Rows, paired: Rows) -> list[str]:
+    flops = {row["method"]: row["total_flops"] for row in costs if row["total_flops"]}
+    behind = [
+        row for row in paired if row["role"] == "held_in" and row["method"] in flops
     ]
-    cheapest = min(close, key=lambda row: row["total_flops"])
-    if cheapest["method"] == best["method"]:
+    if not behind or behind[0]["best"] not in flops:
+        return []
+    best = behind[0]["best"]
+    equals = [
+        row["method"]
+        for row in behind
+        if row["difference"] + 2 * (row["standard_error"] or 0) >= 0
+    ]
+    cheapest = min(equals, key=lambda method: flops[method], default=best)
+    if flops[cheapest] >= flops[best]:
         return [
-            "Nothing cheaper comes within a standard error of "
-            f"{title(best['method'])} on held-in tasks "
-            f"({quantity(best['total_flops'], 'FLOPs')} for statistics and merge)."
+            f"On held-in tasks, {title(best)} is ahead of everything cheaper by more "
+            "than two standard errors of the paired difference, for "
+            f"{quantity(flops[best], 'FLOPs')} of statistics and merge."
         ]
     return [
-        f"{title(cheapest['method'])} comes within a standard error of "
-        f"{title(best['method'])} on held-in tasks for "
-        f"{quantity(cheapest['total_flops'], 'FLOPs')} instead of "
-        f"{quantity(best['total_flops'], 'FLOPs')}."
+        f"On held-in tasks, {title(cheapest)} cannot be told from {title(best)} "
+        "(within two standard errors of the paired difference), for "
+        f"{quantity(flops[cheapest], 'FLOPs')} of statistics and merge instead of "
+        f"{quantity(flops[best], 'FLOPs')}."
     ]
 
 

@@ -69,6 +69,7 @@ def test_findings_say_what_the_numbers_say(own):
     assert "20.0 above the pretrained model" in text
     assert "10.0 below the multitask model" in text
     assert "held-in accuracy falls from 68.2 to 65.7%" in text
+    assert "RegMean is ahead of everything cheaper by more than two" in text
     assert "with changes that are not in it" in text
 
 
