@@ -115,7 +115,7 @@ def figure_html(figure: go.Figure, *, heading: str = "", caption: str = "") -> s
     Returns:
         HTML.
     """
-    drawing = str(figure.to_json()).replace("</", "<\\/")  # would end the script
+    drawing = figure.to_json()  # in which plotly escapes what could end the script
     height = layout_of(figure)["height"]
     above = f"<h3>{escape(heading)}</h3>" if heading else ""
     below = f"<figcaption>{caption}</figcaption>" if caption else ""

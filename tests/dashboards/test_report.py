@@ -54,8 +54,9 @@ def test_every_question_can_be_asked_as_it_is_shown(own, small):
 def test_figures_hold_what_plotly_needs(own):
     drawings = re.findall(r'<script type="application/json">(.*?)</script>', own)
     assert len(drawings) > 10
-    for drawing in map(json.loads, drawings):
-        assert {"data", "layout"} <= set(drawing)
+    for drawing in drawings:
+        assert "<" not in drawing
+        assert {"data", "layout"} <= set(json.loads(drawing))
 
 
 def test_text_from_the_database_is_escaped(own):
