@@ -150,7 +150,7 @@ def report(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
 
 @app.command()
 def verify(root: RootUrl = DEFAULT_ROOT) -> None:
-    """Check every stored byte; what is damaged is set aside, for `run` to make again."""
+    """Check every stored byte, and set aside what is damaged, for `run` to make."""
     from storage.artifacts import ArtifactStore
     from storage.ledger import Ledger
     from storage.root import Root

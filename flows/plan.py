@@ -152,7 +152,7 @@ def prerequisites(plan: Plan) -> list[Prerequisite]:
 
 
 def _estimate(plan: Plan, kind: str, group: Sequence[Step], cells: int) -> Prerequisite:
-    estimates = [plan.workspace.estimates.of(step) for step in group]
+    estimates = [plan.workspace.estimates.of[step.key] for step in group]
     return Prerequisite(
         name=kind,
         steps=len(group),

@@ -6,7 +6,7 @@ a plan and its bill agree.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +50,27 @@ class Estimate:
 class Estimates:
     """The shapes of an experiment's models, and what follows from them.
 
+    Everything is counted at once, by the thread that makes the estimates: PyTorch's
+    counter and the recording of inputs change the model while they run.
+
     Args:
         experiment: the experiment.
+        steps: its steps that leave an artifact.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    of: Mapping[str, Estimate]
+    """What each step is expected to take, by key."""
+
+    layout: Mapping[str, tuple[int, ...]]
+    """Shape of every parameter that is merged, by name."""
+
+    linear: Mapping[str, tuple[int, int]]
+    """Shape (d_out, d_in) of every weight that has a Gram matrix, by name."""
+
+    forward_flops: int
+    """Of a forward pass over one example."""
+
+    def __init__(self, experiment: Experiment, steps: Iterable[Step]) -> None:
         self._experiment = experiment
         self._suite = experiment.open_suite()
         family = get_family(self._suite.family)
@@ -65,28 +81,18 @@ class Estimates:
         self._all_bytes = _bytes(dict(model.named_parameters()))
         self._example = family.example(architecture)
         # A full step of pretraining trains everything, the rest the merged part alone.
-        self._pretraining_flops = self._pass_flops(backward=True)
+        self._pretraining = self._pass_flops(backward=True)
         family.freeze(self._pretrained)
-        self._fine_tuning_flops = self._pass_flops(backward=True)
-        self.forward_flops = self._pass_flops(backward=False)
-        self.layout: Mapping[str, tuple[int, ...]] = {
+        self._fine_tuning = self._pass_flops(backward=True)
+        self.forward_flops = self._pass_flops(backward=False).each
+        self.layout = {
             name: tuple(tensor.shape)
             for name, tensor in family.merged_parameters(self._pretrained).items()
         }
         self.linear = linear_weights(self._pretrained)
+        self.of = {step.key: self._estimate(step) for step in steps}
 
-    def of(self, step: Step) -> Estimate:
-        """Estimate one step.
-
-        Args:
-            step: any that leaves an artifact.
-
-        Returns:
-            What it is expected to take.
-
-        Raises:
-            ValueError: if it leaves none.
-        """
+    def _estimate(self, step: Step) -> Estimate:
         entries = sum(torch.Size(shape).numel() for shape in self.layout.values())
         settings = self._experiment.statistics
         training = self._experiment.training
@@ -95,13 +101,14 @@ class Estimates:
                 stored = sum(self._suite.counts().values()) * _bytes(self._example)
                 return Estimate(0, 0.0, stored)
             case "pretrain":
-                seen = training.pretrain.steps * training.pretrain.batch_size
-                flops = seen * self._pretraining_flops
+                how = training.pretrain
+                flops = how.steps * self._pretraining.of(how.batch_size)
+                seen = how.steps * how.batch_size
                 return Estimate(flops, 0.0, self._all_bytes, seen)
             case "train" | "multitask":
                 how = training.expert if step.name == "train" else training.multitask
+                flops = how.steps * self._fine_tuning.of(how.batch_size)
                 seen = how.steps * how.batch_size
-                flops = seen * self._fine_tuning_flops
                 return Estimate(flops, 0.0, entries * BYTES_PER_NUMBER, seen)
             case "fisher":
                 blank = self._blank(step.inputs["task"], settings.fisher.split)
@@ -136,12 +143,35 @@ class Estimates:
     def _meta_example(self) -> Batch:
         return {name: tensor.to("meta") for name, tensor in self._example.items()}
 
-    def _pass_flops(self, *, backward: bool) -> int:
+    def _pass_flops(self, *, backward: bool) -> "_PassFlops":
+        one, two = (self._count(examples, backward=backward) for examples in (1, 2))
+        # What is done once for a batch, such as embedding the prompts, is in both.
+        return _PassFlops(each=two - one, once=one - (two - one))
+
+    def _count(self, examples: int, *, backward: bool) -> int:
+        batch = {
+            name: torch.cat([tensor] * examples)
+            for name, tensor in self._meta_example.items()
+        }
         with FlopCounterMode(display=False) as counter:
-            outputs = self._pretrained(self._meta_example)
+            outputs = self._pretrained(batch)
             if backward:
                 outputs.sum().backward()
         return counter.get_total_flops()
+
+
+@dataclass(frozen=True)
+class _PassFlops:
+    """Operations of one pass over a batch."""
+
+    each: int
+    """For each example."""
+
+    once: int
+    """Whatever the number of examples."""
+
+    def of(self, examples: int) -> int:
+        return self.once + self.each * examples
 
 
 class _Blank:

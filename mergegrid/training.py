@@ -11,7 +11,6 @@ from accelerate.optimizer import AcceleratedOptimizer
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from mergegrid.documents import Section
 from mergegrid.errors import InputError
@@ -98,9 +97,6 @@ class TrainingRecord:
     history: tuple[Checkpoint, ...]
     """Every look at the validation split, the first before any update."""
 
-    flops: int
-    """Of all updates; those of the first are counted, a multiply-add as two."""
-
 
 def train(
     model: nn.Module,
@@ -142,19 +138,13 @@ def train(
     best = _Best(model, evaluate(model, validation).value)
     history = [Checkpoint(0, None, best.validation)]
     losses: list[Tensor] = []
-    flops = step = 0
+    step = 0
     model.train()
     for step in range(1, settings.steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(step - 1)
         batch = batches.next(accelerator.device)
-        if step == 1:
-            with FlopCounterMode(display=False) as counter:
-                loss = _update(accelerator, prepared, optimizer, batch, settings)
-            flops = counter.get_total_flops()
-        else:
-            loss = _update(accelerator, prepared, optimizer, batch, settings)
-        losses.append(loss)
+        losses.append(_update(accelerator, prepared, optimizer, batch, settings))
         if step % settings.evaluate_every == 0 or step == settings.steps:
             mean = torch.stack(losses).mean().item()
             if not math.isfinite(mean):
@@ -177,7 +167,6 @@ def train(
         best_step=best.step,
         examples=step * settings.batch_size,
         history=tuple(history),
-        flops=flops * step,
     )
 
 

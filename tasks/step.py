@@ -133,7 +133,7 @@ def make(workspace: Workspace, step: Step, compute: Compute) -> bool:
     ) as draft:
         with measure_cost() as cost:
             differs = compute(workspace, step, draft.path, advance)
-        expected = workspace.estimates.of(step)
+        expected = workspace.estimates.of[step.key]
         cost.flops, cost.paper_flops = expected.flops, expected.paper_flops
         cost.examples = expected.examples
         cost.bytes_written = sum(path.stat().st_size for path in draft.path.rglob("*"))

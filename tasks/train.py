@@ -87,7 +87,7 @@ def taken(
     workspace: Workspace, step: Step, record: TrainingRecord
 ) -> Mapping[str, Any]:
     """Say what training took, which early stopping makes less than was planned."""
-    expected = workspace.estimates.of(step)
+    expected = workspace.estimates.of[step.key]
     flops = expected.flops * record.examples // max(expected.examples, 1)
     return {"flops": flops, "examples": record.examples}
 

@@ -61,7 +61,7 @@ class Workspace:
     @functools.cached_property
     def estimates(self) -> Estimates:
         """What the experiment's steps are expected to take."""
-        return Estimates(self.experiment)
+        return Estimates(self.experiment, self.steps.artifacts.values())
 
     @functools.cached_property
     def store(self) -> ArtifactStore:

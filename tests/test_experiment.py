@@ -92,5 +92,5 @@ def test_text_that_is_no_experiment_is_refused_in_one_line(tmp_path, text, messa
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(InputError, match="Cannot read nowhere.yaml: No such file"):
+    with pytest.raises(InputError, match=r"Cannot read nowhere\.yaml: No such file"):
         load_experiment("nowhere.yaml")

@@ -58,7 +58,8 @@ def test_only_methods_that_draw_are_repeated_with_every_seed(experiment):
 def test_the_order_in_which_experts_are_given_does_not_matter(experiment):
     tasks = [t.name for t in experiment().open_suite().tasks() if t.held_in]
     given = [[tasks[0], tasks[2]], [tasks[2], tasks[0]]]
-    assert len(expand(experiment(grid=[block("average", subsets={"given": given})]))) == 1
+    grid = [block("average", subsets={"given": given})]
+    assert len(expand(experiment(grid=grid))) == 1
 
 
 def test_the_best_scale_needs_task_arithmetic_over_the_same_experts(experiment):

@@ -58,7 +58,7 @@ TINY = {
         },
     ],
 }
-"""Every method on the smallest glyphs: 13 cells of 3 experts and 4 of 2, in seconds."""
+"""Every method on the smallest glyphs: 14 cells of 3 experts, 4 of 2, in seconds."""
 
 
 @pytest.fixture(scope="session")
