@@ -10,8 +10,7 @@ LEADERBOARD = """
     SELECT method, options, held_in, held_in_se, generalization, generalization_se,
            normalized, average_rank, merge_flops, statistics_flops, amortized_seconds
     FROM leaderboard
-    WHERE experiment = ?
-      AND size = (SELECT max(size) FROM leaderboard WHERE experiment = ?)
+    WHERE experiment = ? AND subset = 1 -- the largest set of experts
     ORDER BY held_in DESC, method
 """
 
@@ -51,7 +50,7 @@ def leaderboard(results: Results, experiment: str) -> Answers:
         A row for each method, its options chosen on held-in validation, and for each
         model for reference; the best held-in test accuracy first.
     """
-    _, rows = results.query(LEADERBOARD, [experiment, experiment])
+    _, rows = results.query(LEADERBOARD, [experiment])
     return Answers(
         "leaderboard",
         "Leaderboard: test accuracy in percent, options chosen on validation",

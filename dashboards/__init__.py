@@ -1,1 +1,0 @@
-"""Questions in SQL, the figures that answer them, and the pages that show both."""
