@@ -10,7 +10,7 @@ import os
 import signal
 import tomllib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -67,15 +67,13 @@ def _server(home: Path, console: Console) -> Generator[None]:
     for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
     address = configured_address()
-    if address is not None:
-        console.print(f"Prefect server: {address}")
-        yield
-        return
-    with local_server(home) as server:
-        os.environ["PREFECT_API_URL"] = server.api
-        console.print(f"Prefect server for this run: {server.api.removesuffix('/api')}")
-        importlib.import_module("flows.experiment")  # takes as long as the server
-        server.wait()
+    with nullcontext() if address else local_server(home) as server:
+        if server is not None:
+            os.environ["PREFECT_API_URL"] = address = server.api
+        console.print(f"Prefect server: {str(address).removesuffix('/api')}")
+        importlib.import_module("flows.experiment")  # takes as long as a server's start
+        if server is not None:
+            server.wait()
         try:
             yield
         finally:

@@ -5,7 +5,6 @@ nothing but a state that says whether things were made or found. Whether a step 
 is decided by the artifact store and the ledger alone; Prefect's own caching is off.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,17 +52,13 @@ def can_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return not isinstance(state.data, MergegridError | ValueError | TypeError)
 
 
-def work_task(
-    name: str, work: Work, *, retries: int = 0, every_core: bool = False
-) -> WorkTask:
+def work_task(name: str, work: Work, *, retries: int = 0) -> WorkTask:
     """Make a Prefect task.
 
     Args:
         name: its name.
         work: what it does.
         retries: how often a failure that can pass is tried again.
-        every_core: whether it computes on all cores; otherwise on one, beside others
-            of its kind. Sums depend on the number of threads, so this is fixed.
 
     Returns:
         The Prefect task.
@@ -79,7 +74,9 @@ def work_task(
         retry_condition_fn=can_pass,
     )
     def run(experiment: str, root: str, keys: list[str], label: str) -> State[Any]:
-        torch.set_num_threads((os.cpu_count() or 1) if every_core else 1)
+        # Steps run side by side, one for each core. Sums depend on the number of
+        # threads in their last digits, so it is the same for every step.
+        torch.set_num_threads(1)
         made = work(open_workspace(experiment, root), keys)
         get_run_logger().info("%s %s: %s", name, label, "made" if made else "reused")
         return Completed(name="Made" if made else "Reused")
@@ -87,16 +84,13 @@ def work_task(
     return run
 
 
-def step_task(
-    name: str, compute: Compute, *, retries: int = 1, every_core: bool = False
-) -> WorkTask:
+def step_task(name: str, compute: Compute, *, retries: int = 1) -> WorkTask:
     """Make the Prefect task that computes one kind of step.
 
     Args:
         name: the kind of step, and the Prefect task's name.
         compute: how one is computed.
         retries: see `work_task`.
-        every_core: see `work_task`.
 
     Returns:
         The Prefect task.
@@ -107,7 +101,7 @@ def step_task(
         made = [make(workspace, step, compute) for step in steps]
         return any(made)
 
-    return work_task(name, work, retries=retries, every_core=every_core)
+    return work_task(name, work, retries=retries)
 
 
 def make(workspace: Workspace, step: Step, compute: Compute) -> bool:

@@ -93,6 +93,6 @@ def taken(
 
 
 data_task = step_task("data", prepare_data)
-pretrain_task = step_task("pretrain", pretrain, every_core=True)
+pretrain_task = step_task("pretrain", pretrain)
 train_task = step_task("train", train_expert)
 multitask_task = step_task("multitask", train_multitask)
