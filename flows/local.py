@@ -23,6 +23,7 @@ from flows.server import local_server
 from flows.show import plan_line
 from mergegrid.errors import MergegridError
 from mergegrid.experiment import Experiment
+from storage.root import Root
 from tasks.progress import stop
 from tasks.workspace import open_workspace
 
@@ -50,7 +51,8 @@ def run_locally(experiment: Experiment, root: str, console: Console) -> Plan:
     Returns:
         What there was to do.
     """
-    workspace = open_workspace(experiment.model_dump_json(), root)
+    # By its full name, as the flows will ask for it again.
+    workspace = open_workspace(experiment.model_dump_json(), Root(root).url)
     plan = make_plan(workspace)
     console.print(plan_line(plan))
     with _stopped_by_signals(), _server(workspace.root.cache / "prefect", console):

@@ -1,0 +1,44 @@
+"""The README tells the truth."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+from mergegrid.methods import METHODS
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def table():
+    rows = []
+    for method in METHODS.values():
+        swept = "; ".join(
+            f"{option} {', '.join(map(str, values))}"
+            for option, values in method.sweep.items()
+        )
+        needs = ", ".join(sorted(need.value for need in method.needs))
+        options = ", ".join(method.options.model_fields)
+        cells = (f"`{method.name}`", method.title, needs or "-", options, swept or "-")
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_methods_is_that_of_the_registry():
+    assert table() in README, f"put this into the README:\n{table()}"
+
+
+def test_the_first_example_prints_what_it_says():
+    code, printed = re.search(
+        r"```python\n(.*?)```\n```\n(.*?)```", README, flags=re.DOTALL
+    ).groups()
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(code, {})
+    assert output.getvalue() == printed
+
+
+def test_every_path_that_it_links_exists():
+    root = Path(__file__).parent.parent
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (root / target).exists(), target
