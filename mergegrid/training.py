@@ -155,7 +155,6 @@ def train(
             losses.clear()
             history.append(Checkpoint(step, mean, evaluate(model, validation).value))
             best.consider(step, history[-1].validation)
-            model.train()
         if progress is not None:
             progress(step, settings.steps)
         if best.looks_since >= settings.patience:

@@ -29,6 +29,13 @@ class Linear(nn.Module):
         return log_softmax(batch["input"] @ self.weight.T + self.bias, dim=-1)
 
 
+def biased():
+    model = Linear()
+    with torch.no_grad():
+        model.bias.copy_(torch.tensor([0.3, -0.2, 0.1]))
+    return model
+
+
 def blobs(count, seed=1):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, (count,), generator=generator)
@@ -67,14 +74,14 @@ def test_the_same_seed_trains_the_same_parameters_and_another_seed_others():
 
 
 def test_one_update_is_adamw_by_hand_on_clipped_gradients():
-    examples, start = blobs(8), Linear()
+    examples, start = blobs(8), biased()
     rate, decay, clip_norm = 0.1, 0.5, 1e-8  # so small that Adam's epsilon shows
     loss = -start(examples[:]).gather(1, examples[:]["label"][:, None]).mean()
     gradients = torch.autograd.grad(loss, [start.weight, start.bias])
     norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
     clipped = [g * clip_norm / (norm + 1e-6) for g in gradients]
     steps = [rate * g / (g.abs() + 1e-8) for g in clipped]
-    expected = Linear()
+    expected = biased()
     with torch.no_grad():
         expected.weight.copy_(start.weight * (1 - rate * decay) - steps[0])
         expected.bias.copy_(start.bias - steps[1])  # vectors do not decay
@@ -84,7 +91,7 @@ def test_one_update_is_adamw_by_hand_on_clipped_gradients():
     answers = expected({"input": inputs}).argmax(dim=-1)
     improved = answers != start({"input": inputs}).argmax(dim=-1)
     validation = TensorExamples({"input": inputs[improved], "label": answers[improved]})
-    model = Linear()
+    model = biased()
     options = {"weight_decay": decay, "clip_norm": clip_norm, "steps": 1}
     train(
         model,

@@ -125,6 +125,18 @@ def test_pretraining_pictures_are_darker_than_those_of_tasks(tiny, data):
     assert sketch.float().mean() > pretraining.float().mean()
 
 
+def test_characters_are_smaller_in_pretraining(tiny, folder):
+    def height(part):
+        rows = (load_file(folder / FILE)[f"{part}.image"] < 100).any(dim=(1, 3))
+        return rows.sum(dim=1).float().mean().item()
+
+    # In clipart every character has a black outline of the same width, a pixel here.
+    ratio = (height("digits/clipart.pretraining") - 2) / (
+        height("digits/clipart.test") - 2
+    )
+    assert ratio == pytest.approx(tiny.pretraining_zoom, abs=0.07)
+
+
 def test_handwriting_is_scikit_learns_dark_on_white(data, tiny):
     batch = data.examples("digits/handwritten", "test")[:]
     pixels, digits = load_digits(return_X_y=True)
@@ -160,8 +172,9 @@ def test_characters_of_a_category_differ_and_have_ink_in_every_font(category):
     assert len(CATEGORIES[category]) == len(set(CATEGORIES[category])) == 6
     drawn = [masks(category, character) for character in CATEGORIES[category]]
     assert all(mask.max() > 200 for masks in drawn for mask in masks)
-    firsts = {fonts[0].tobytes() for fonts in drawn}
-    assert len(firsts) == 6  # a font without a character would draw the same box
+    for font in zip(*drawn, strict=True):
+        # A font draws all characters that it lacks as the same box.
+        assert len({mask.tobytes() for mask in font}) == 6
 
 
 def test_prompts_are_distinct():
@@ -188,6 +201,16 @@ def test_a_style_draws_the_character_and_varies_it(style):
     is_inked = torch.nn.functional.max_pool2d(ink[0], 8, 2, 3)[0] > 0.5
     assert change[is_inked].mean() > 20
     assert change[~is_inked].mean() < 0.2 * change[is_inked].mean()
+
+
+def test_a_sketch_leaves_the_inside_of_a_character_empty():
+    ink = torch.zeros(1, 1, 64, 64)
+    ink[..., 16:48, 16:48] = 1
+    options = {"size": 64, "jitter": 0.0, "zoom": 1.0, "exposure": 1.0}
+    generator = torch.Generator().manual_seed(0)
+    picture = draw(ink, "sketch", generator=generator, **options)[0, 0].float()
+    assert picture[20:44, 20:44].mean() == pytest.approx(0.92 * 255, abs=3)
+    assert picture[20:44, 15:17].mean() < 180
 
 
 def test_suites_are_found_by_name():
