@@ -10,10 +10,14 @@ import json
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from storage.results import Results
+    from storage.root import Root
 
 DEFAULT_ROOT = "mergegrid-data"
 INTERRUPTED = 130
@@ -60,9 +64,6 @@ def run(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     from flows.local import run_locally
     from flows.show import show_answers
     from mergegrid.experiment import load_experiment
-    from storage.ledger import Ledger
-    from storage.results import Results
-    from storage.root import Root
 
     started = time.monotonic()
     loaded = load_experiment(experiment)
@@ -71,8 +72,7 @@ def run(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted; what was done is kept", err=True)
         _leave(INTERRUPTED)
-    place = Root.open(root, create=False)
-    results = Results(place, Ledger(place))
+    place, results = _open_results(root)
     show_answers(leaderboard(results, loaded.name), console)
     show_answers(prerequisites(results, loaded.name), console)
     console.print(f"data      {place.url}")
@@ -107,12 +107,8 @@ def sql(
 ) -> None:
     """Ask the results database; nothing can be changed."""
     from flows.show import show_rows
-    from storage.ledger import Ledger
-    from storage.results import Results
-    from storage.root import Root
 
-    place = Root.open(root, create=False)
-    results = Results(place, Ledger(place))
+    _, results = _open_results(root)
     results.refresh()
     columns, rows = results.query(query)
     match form:
@@ -135,13 +131,9 @@ def report(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     from dashboards.report import write_report
     from flows.answers import report_path
     from mergegrid.experiment import load_experiment
-    from storage.ledger import Ledger
-    from storage.results import Results
-    from storage.root import Root
 
     name = load_experiment(experiment).name
-    place = Root.open(root, create=False)
-    results = Results(place, Ledger(place))
+    place, results = _open_results(root)
     results.refresh()
     path = report_path(place, name)
     write_report(results, name, path)
@@ -177,12 +169,17 @@ def verify(root: RootUrl = DEFAULT_ROOT) -> None:
 @app.command()
 def rebuild(root: RootUrl = DEFAULT_ROOT) -> None:
     """Make the results database anew from the ledger."""
+    _, results = _open_results(root)
+    console.print(str(results.rebuild()))
+
+
+def _open_results(root: str) -> "tuple[Root, Results]":
     from storage.ledger import Ledger
     from storage.results import Results
     from storage.root import Root
 
     place = Root.open(root, create=False)
-    console.print(str(Results(place, Ledger(place)).rebuild()))
+    return place, Results(place, Ledger(place))
 
 
 def _leave(status: int) -> NoReturn:

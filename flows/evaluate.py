@@ -5,10 +5,10 @@ from flows.run import (
     DEFAULT_ROOT,
     finished,
     flow_of,
-    submitter,
+    score_job,
     workspace_of,
 )
-from flows.schedule import Job, Outcome, run_jobs
+from flows.schedule import Outcome, run_jobs
 from mergegrid.experiment import Experiment
 from tasks.evaluate import score_task
 
@@ -18,13 +18,7 @@ def evaluate(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
     """Score the pretrained model, every expert and the multitask model."""
     plan = make_plan(workspace_of(experiment, root))
     jobs = [
-        Job(
-            keys=(entry.step.key,),
-            after=frozenset(entry.step.parents),
-            submit=submitter(
-                plan.workspace, score_task, [entry.step.key], entry.step.label
-            ),
-        )
+        score_job(plan, score_task, [entry], entry.step.label)
         for entry in plan.references()
     ]
     return finished(run_jobs(jobs, missing=plan.missing))

@@ -5,10 +5,10 @@ from flows.run import (
     DEFAULT_ROOT,
     finished,
     flow_of,
-    submitter,
+    score_job,
     workspace_of,
 )
-from flows.schedule import Job, Outcome, run_jobs
+from flows.schedule import Outcome, run_jobs
 from mergegrid.experiment import Experiment
 from mergegrid.steps import Scored
 from tasks.merge import unit_task
@@ -18,19 +18,7 @@ from tasks.merge import unit_task
 def merge(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
     """Merge and score every cell of the grid that has no scores yet."""
     plan = make_plan(workspace_of(experiment, root))
-    jobs = [
-        Job(
-            keys=tuple(entry.step.key for entry in unit),
-            after=frozenset(key for entry in unit for key in entry.step.parents),
-            submit=submitter(
-                plan.workspace,
-                unit_task,
-                [entry.step.key for entry in unit],
-                unit_label(unit),
-            ),
-        )
-        for unit in plan.units()
-    ]
+    jobs = [score_job(plan, unit_task, unit, unit_label(unit)) for unit in plan.units()]
     return finished(run_jobs(jobs, missing=plan.missing | plan.unscored))
 
 

@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.plan import Plan, make_plan
 from flows.schedule import Job, Outcome, StepsFailedError, run_jobs
 from mergegrid.experiment import Experiment
+from mergegrid.steps import Scored
 from tasks.step import WorkTask
 from tasks.workspace import Workspace, open_workspace
 
@@ -111,6 +112,26 @@ def step_jobs(plan: Plan, tasks: Tasks) -> list[Job]:
         for kind, task in tasks.items()
         for step in plan.steps(kind)
     ]
+
+
+def score_job(plan: Plan, task: WorkTask, entries: Sequence[Scored], label: str) -> Job:
+    """Turn cells or models for reference into one job.
+
+    Args:
+        plan: what is missing.
+        task: the Prefect task that scores them.
+        entries: what to score.
+        label: what that is, for people.
+
+    Returns:
+        The job, which waits for everything that any of them reads.
+    """
+    keys = [entry.step.key for entry in entries]
+    return Job(
+        keys=tuple(keys),
+        after=frozenset(key for entry in entries for key in entry.step.parents),
+        submit=submitter(plan.workspace, task, keys, label),
+    )
 
 
 def run_steps(experiment: Experiment, root: str, tasks: Tasks) -> Outcome:

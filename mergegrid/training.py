@@ -1,9 +1,7 @@
 """Training: pretrained models, experts and multitask models, all by the same loop."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -16,9 +14,7 @@ from mergegrid.documents import Section
 from mergegrid.errors import InputError
 from mergegrid.evaluation import evaluate
 from mergegrid.suites.examples import Batch, Examples
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Told the step that is done, and how many there are at most."""
+from mergegrid.suites.suite import Progress
 
 
 class TrainingSettings(Section):

@@ -13,13 +13,11 @@ import duckdb
 import pyarrow as pa
 
 from mergegrid.errors import ResultsError
+from storage.ledger import SCHEMA_VERSION
 from storage.schema import KEYS, RELATIONS, TIMES, papers, question, tables_sql
 
 Row: TypeAlias = dict[str, Any]
 """A row as it was read, with its table and schema_version."""
-
-SCHEMA_VERSION = 1
-"""The newest rows that this code can read."""
 
 _BATCH = 100_000
 

@@ -9,13 +9,14 @@ from mergegrid.statistics.fisher import diagonal_fisher
 from mergegrid.statistics.gram import gram_matrices
 from mergegrid.statistics.norms import squared_norms
 from mergegrid.steps import Step
+from mergegrid.suites.suite import Progress
 from storage.tensors import save_tensors
-from tasks.step import Advance, step_task
+from tasks.step import step_task
 from tasks.workspace import NORMS, STATISTIC, Workspace
 
 
 def measure_fisher(
-    workspace: Workspace, step: Step, into: Path, _advance: Advance
+    workspace: Workspace, step: Step, into: Path, _advance: Progress
 ) -> Mapping[str, Any]:
     """Measure an expert's diagonal Fisher information on its own task."""
     settings = workspace.experiment.statistics.fisher
@@ -33,7 +34,7 @@ def measure_fisher(
 
 
 def measure_gram(
-    workspace: Workspace, step: Step, into: Path, _advance: Advance
+    workspace: Workspace, step: Step, into: Path, _advance: Progress
 ) -> Mapping[str, Any]:
     """Measure the Gram matrices of an expert's layer inputs on its own task."""
     settings = workspace.experiment.statistics.gram
@@ -46,7 +47,7 @@ def measure_gram(
 
 
 def measure_norms(
-    workspace: Workspace, step: Step, into: Path, _advance: Advance
+    workspace: Workspace, step: Step, into: Path, _advance: Progress
 ) -> Mapping[str, Any]:
     """Measure the squared norm of every parameter of an expert."""
     parameters = workspace.parameters(step.inputs["expert"])

@@ -43,7 +43,7 @@ def artifact_rows(step: Step, manifest: Manifest) -> list[Row]:
             "step": step.name,
             "version": step.version,
             "inputs": canonical_json(step.inputs),
-            "bytes": sum(payload.size for payload in payloads.values()),
+            "bytes": manifest.size,
             "digest": canonical_json(
                 {name: payload.sha256 for name, payload in payloads.items()}
             ),

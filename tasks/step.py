@@ -19,16 +19,14 @@ from mergegrid.costs import measure_cost
 from mergegrid.errors import MergegridError
 from mergegrid.provenance import provenance
 from mergegrid.steps import Step
+from mergegrid.suites.suite import Progress
 from tasks.progress import News, tell
 from tasks.record import artifact_rows
 from tasks.workspace import Workspace, open_workspace
 
 SECONDS_BEFORE_RETRY = 2.0
 
-Advance = Callable[[int, int], None]
-"""Told how far a step is: parts done, parts in all."""
-
-Compute = Callable[[Workspace, Step, Path, Advance], Mapping[str, Any]]
+Compute = Callable[[Workspace, Step, Path, Progress], Mapping[str, Any]]
 """Computes one step: writes payloads into a directory and returns what of its cost
 differs from the estimate."""
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from mergegrid.steps import Step
 from mergegrid.suites.examples import Concatenation, Examples
-from mergegrid.suites.suite import Split
+from mergegrid.suites.suite import Progress, Split
 from mergegrid.training import TrainingRecord, TrainingSettings, train
 from storage.tensors import save_tensors
-from tasks.step import Advance, step_task
+from tasks.step import step_task
 from tasks.workspace import PARAMETERS, Workspace
 
 
 def prepare_data(
-    workspace: Workspace, _step: Step, into: Path, advance: Advance
+    workspace: Workspace, _step: Step, into: Path, advance: Progress
 ) -> Mapping[str, Any]:
     """Draw or fetch the suite's data."""
     workspace.suite.prepare(into, progress=advance)
@@ -22,7 +22,7 @@ def prepare_data(
 
 
 def pretrain(
-    workspace: Workspace, step: Step, into: Path, advance: Advance
+    workspace: Workspace, step: Step, into: Path, advance: Progress
 ) -> Mapping[str, Any]:
     """Train the model that all experts start from."""
     suite = workspace.suite
@@ -45,7 +45,7 @@ def fine_tune(
     workspace: Workspace,
     step: Step,
     into: Path,
-    advance: Advance,
+    advance: Progress,
 ) -> Mapping[str, Any]:
     """Fine-tune the pretrained model on the tasks that a step names."""
     names = [str(task).rpartition("@")[0] for task in step.inputs["tasks"]]
@@ -68,7 +68,7 @@ def fine_tune(
 
 
 def train_expert(
-    workspace: Workspace, step: Step, into: Path, advance: Advance
+    workspace: Workspace, step: Step, into: Path, advance: Progress
 ) -> Mapping[str, Any]:
     """Fine-tune one expert on its own task."""
     settings = workspace.experiment.training.expert
@@ -76,7 +76,7 @@ def train_expert(
 
 
 def train_multitask(
-    workspace: Workspace, step: Step, into: Path, advance: Advance
+    workspace: Workspace, step: Step, into: Path, advance: Progress
 ) -> Mapping[str, Any]:
     """Fine-tune one model on all held-in tasks together."""
     settings = workspace.experiment.training.multitask

@@ -11,12 +11,13 @@ from typing import Any
 
 from mergegrid.statistics.trim import trim_thresholds
 from mergegrid.steps import Step
-from tasks.step import Advance, step_task
+from mergegrid.suites.suite import Progress
+from tasks.step import step_task
 from tasks.workspace import TRIM, Workspace
 
 
 def find_threshold(
-    workspace: Workspace, step: Step, into: Path, _advance: Advance
+    workspace: Workspace, step: Step, into: Path, _advance: Progress
 ) -> Mapping[str, Any]:
     """Find one expert's trim threshold over the whole model."""
     expert = workspace.parameters(step.inputs["expert"])
