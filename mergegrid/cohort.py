@@ -1,298 +1,310 @@
-"""A cohort: the experts of a merge, and whatever several merges of them share."""
+"""A cohort: the experts of a merge, what they were fine-tuned from, what was measured.
+
+It knows the layout and reads pieces; what is computed from them is `mergegrid.passes`'.
+"""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mergegrid.errors import MissingPrerequisiteError
-from mergegrid.measured import Measured, Statistics
+from mergegrid.blocks import Block, Reading
+from mergegrid.errors import InputError, MissingPrerequisiteError
+from mergegrid.layout import Vocabulary, make_layout
+from mergegrid.measured import ARGUMENTS, Measured, Statistics, is_covered
 from mergegrid.methods.method import Method, Need, Option
-from mergegrid.parameters import Parameters, Role, check_models, role, untie
-from mergegrid.randomness import uniform
-from mergegrid.statistics.trim import TrimThreshold, trim_thresholds
+from mergegrid.parameters import Role
+from mergegrid.pieces import Piece, Span, read_ahead, spans
+from mergegrid.sources import InMemory, Source
 
 LOGGER = logging.getLogger("mergegrid")
 
+LARGEST_PIECES_AHEAD = 1.0
+"""How many pieces of the largest parameter of all models may be read at a time, where
+parameters must stay whole."""
 
-@dataclass
-class Whole:
-    """What is known about "the model" of one recipe, apart from single tensors."""
+BYTES_AHEAD = 1 << 26
+"""How many bytes may be read at a time where parameters are small."""
 
-    norms: Tensor | None = None
-    """L2 norm of each expert, float64."""
 
-    trims: Sequence[TrimThreshold] = ()
-    """Trim threshold of each expert."""
+@dataclass(frozen=True)
+class Variant:
+    """A merge up to what is done last; recipes that differ in that alone share it."""
 
-    survey: Tensor | None = None
-    """The method's survey."""
+    method: Method
+    options: Mapping[str, Option]
+
+    @property
+    def is_whole_tensor(self) -> bool:
+        """Whether it needs every parameter as a whole."""
+        method, options = self.method, self.options
+        return (
+            method.is_whole_tensor(options)
+            or options.get("scope") == "tensor"
+            or any(
+                survey.is_per_tensor(options) and survey.is_asked(options)
+                for survey in method.surveys.values()
+            )
+        )
+
+    @property
+    def reads_pretrained(self) -> bool:
+        """Whether the pretrained parameters are read to merge."""
+        return Need.PRETRAINED in self.method.needs_of(self.options)
 
 
 class Cohort:
     """Experts that are merged together, in one or more ways.
 
     Args:
-        experts: parameters by expert, of one layout.
+        experts: the experts by name, of one layout.
         pretrained: what they were fine-tuned from, in the same layout.
         statistics: what was measured on each expert.
         seed: for methods that draw at random.
+        device: where arithmetic happens.
+        vocabulary: see `mergegrid.layout`.
 
     Raises:
         InputError: if there is nothing to merge.
         LayoutError: if models or statistics do not fit one another.
-        NonFiniteError: if there is NaN or infinity in one of them.
     """
 
     def __init__(
         self,
-        experts: Mapping[str, Parameters],
-        pretrained: Parameters | None,
+        experts: Mapping[str, Source],
+        pretrained: Source | None,
         statistics: Statistics,
         *,
         seed: int,
+        device: torch.device,
+        vocabulary: Vocabulary = "refuse",
     ) -> None:
-        models = {f"expert {name!r}": model for name, model in experts.items()}
+        models = {f"expert {name!r}": source for name, source in experts.items()}
         if pretrained is not None:
             models["pretrained model"] = pretrained
-        check_models(models)
+        if not models:
+            raise InputError("There is nothing to merge: give at least one expert.")
         self.experts = dict(experts)
         self.pretrained = pretrained
-        self.first_name = untie(models)
-        """Every name to the one under which its tensor is merged."""
-        self.measured = Measured(statistics, self.experts, self.first_name)
         self.reference = (
-            next(iter(self.experts.values())) if pretrained is None else pretrained
+            next(iter(experts.values())) if pretrained is None else pretrained
         )
         """The model whose types the merged model takes, and what is copied."""
-        self.roles = {
-            name: role(name, self.reference[name]) for name in self.first_name
-        }
-        self.parameters = [
-            name
-            for name, first in self.first_name.items()
-            if first == name and self.roles[name] is Role.MERGED
-        ]
+        self.layout = make_layout(models, self.reference, vocabulary)
+        self.measured = Measured(statistics, list(experts), self.layout)
+        self.statistics = statistics
+        self.reading = Reading(tuple(experts), seed, device)
+        self.parameters = self.layout.parameters()
         """The parameters to merge, each tensor once, sorted."""
-        self._statistics = statistics
-        self._seed = seed
-        self._unchanged: dict[bool, frozenset[str]] = {}
-        self._task_vectors: dict[str, Tensor] = {}
-        self._squared_norms: dict[tuple[str, str], float] = {}
 
-    def require(self, method: Method) -> None:
-        """Check that everything is there that a method cannot do without.
+    def require(self, variant: Variant) -> None:
+        """Check that everything is there that a merge cannot do without.
 
         Args:
-            method: the method.
+            variant: the merge.
 
         Raises:
-            MissingPrerequisiteError: if something is not.
+            InputError: if its method is not for this number of experts.
+            MissingPrerequisiteError: if something is not there.
         """
-        if Need.PRETRAINED in method.needs and self.pretrained is None:
+        method = variant.method
+        check_number(method, len(self.experts))
+        if variant.reads_pretrained and self.pretrained is None:
             raise MissingPrerequisiteError(
                 f"{method.name} needs the pretrained parameters: pass them as "
                 f"`pretrained`."
             )
-        self.measured.require(method)
+        self.measured.require(method, variant.options)
 
-    def unchanged(self, method: Method) -> frozenset[str]:
-        """Find the parameters that are the same in all models that a method reads.
-
-        They are copied, since nothing is to be merged: norms and angles are those of
-        what was fine-tuned, with or without frozen towers in the same file.
+    def covers(self, variant: Variant, name: str) -> bool:
+        """Tell whether a method's mathematics applies to a parameter.
 
         Args:
-            method: the method.
-
-        Returns:
-            Their names.
-        """
-        with_base = Need.PRETRAINED in method.needs
-        if with_base not in self._unchanged:
-            models = [*self.experts.values(), *([self.reference] if with_base else [])]
-            self._unchanged[with_base] = frozenset(
-                name
-                for name in self.parameters
-                if all(
-                    torch.equal(models[0][name], other[name]) for other in models[1:]
-                )
-            )
-        return self._unchanged[with_base]
-
-    def mergeable(self, method: Method) -> list[str]:
-        """List the parameters that a method's mathematics applies to.
-
-        Args:
-            method: the method.
-
-        Returns:
-            Names, sorted; all other parameters are copied or averaged.
-        """
-        names = [name for name in self.parameters if name not in self.unchanged(method)]
-        for need in (Need.FISHER, Need.GRAM):
-            if need in method.needs:
-                covered = set(self.measured.covered(need))
-                averaged = [name for name in names if name not in covered]
-                if averaged:
-                    LOGGER.debug(
-                        "%s averages what has no %s statistic: %s",
-                        method.name,
-                        need,
-                        ", ".join(averaged),
-                    )
-                names = [name for name in names if name in covered]
-        return names
-
-    def stack(self, name: str) -> Tensor:
-        """Put one parameter of every expert together.
-
-        Args:
+            variant: the merge.
             name: the parameter.
 
         Returns:
-            [expert, *shape], float32.
+            Whether it does; otherwise there is the method's fallback.
         """
-        return torch.stack([model[name].float() for model in self.experts.values()])
-
-    def base(self, name: str) -> Tensor:
-        """Look a pretrained parameter up.
-
-        Args:
-            name: the parameter.
-
-        Returns:
-            [*shape], float32.
-        """
-        return self.reference[name].float()
-
-    def task_vectors(self, name: str) -> Tensor:
-        """Subtract the pretrained parameter from every expert's, once for all merges.
-
-        Args:
-            name: the parameter.
-
-        Returns:
-            [expert, *shape], float32.
-        """
-        if name not in self._task_vectors:
-            self._task_vectors[name] = self.stack(name).sub_(self.base(name))
-        return self._task_vectors[name]
-
-    def whole(
-        self, method: Method, options: Mapping[str, Option], names: Sequence[str]
-    ) -> Whole:
-        """Measure what a method asks about the model as a whole: the first pass.
-
-        Args:
-            method: the method.
-            options: the recipe's options.
-            names: the parameters that are the model to this recipe.
-
-        Returns:
-            What the method asks for.
-        """
-        asked = {*method.arguments, *method.surveyed}
-        whole = Whole()
-        if "norms" in asked:
-            whole.norms = self._norms(names)
-        if "thresholds" in asked:
-            whole.trims = self._trims(options, names)
-        if method.survey is not None:
-            kept = {name: options[name] for name in method.surveyed_options}
-            for name in names:
-                tensors = self.arguments(method.surveyed, name, whole)
-                part = method.survey(*tensors, **kept)
-                whole.survey = part if whole.survey is None else whole.survey + part
-        return whole
-
-    def arguments(self, wanted: Sequence[str], name: str, whole: Whole) -> list[Tensor]:
-        """Collect the tensors that a method takes for one parameter.
-
-        Args:
-            wanted: which, by the names of `mergegrid.methods.method`.
-            name: the parameter.
-            whole: what is known about the model as a whole.
-
-        Returns:
-            The tensors, in the order of `wanted`.
-        """
-        return [self._argument(argument, name, whole) for argument in wanted]
-
-    def _argument(self, argument: str, name: str, whole: Whole) -> Tensor:
-        device = self.reference[name].device
-        match argument:
-            case "experts":
-                return self.stack(name)
-            case "pretrained":
-                return self.base(name)
-            case "task_vectors":
-                return self.task_vectors(name)
-            case "fisher":
-                return self.measured.stack(Need.FISHER, name, device)
-            case "grams":
-                return self.measured.stack(Need.GRAM, name, device)
-            case "thresholds":
-                numbers = [trim.threshold for trim in whole.trims]
-                return torch.tensor(numbers, dtype=torch.float32, device=device)
-            case "ties_kept":
-                counts = [self._ties_kept(trim, name) for trim in whole.trims]
-                return torch.tensor(counts, dtype=torch.int64, device=device)
-            case "uniform":
-                shape = tuple(self.reference[name].shape)
-                draws = [
-                    uniform(self._seed, expert, name, shape) for expert in self.experts
-                ]
-                return torch.stack(draws).to(device)
-            case "norms" if whole.norms is not None:
-                return whole.norms.to(device)
-            case "survey" if whole.survey is not None:
-                return whole.survey.to(device)
-            case _:
-                raise AssertionError(f"The engine has no {argument!r} for a method.")
-
-    def _ties_kept(self, trim: TrimThreshold, name: str) -> int:
-        # A threshold measured on a tied tensor may name it otherwise.
-        return next(
-            (
-                count
-                for other, count in trim.ties_kept.items()
-                if self.first_name.get(other) == name
-            ),
-            0,
+        method = variant.method
+        return is_covered(method, self.layout.shapes[name]) and not self.measured.lacks(
+            method, variant.options, name
         )
 
-    def _norms(self, names: Sequence[str]) -> Tensor:
-        squares = [
-            sum(self._squared_norm(expert, name) for name in names)
-            for expert in self.experts
-        ]
-        return torch.tensor(squares, dtype=torch.float64).sqrt()
+    def explain(self, variant: Variant) -> None:
+        """Log which parameters a method does not cover.
 
-    def _squared_norm(self, expert: str, name: str) -> float:
-        given = self._statistics.get(Need.NORMS, {}).get(expert, {})
-        if name in given:
-            return float(given[name])
-        if (expert, name) not in self._squared_norms:
-            square = self.experts[expert][name].double().square().sum()
-            self._squared_norms[expert, name] = float(square)
-        return self._squared_norms[expert, name]
+        Args:
+            variant: the merge.
+        """
+        others = [name for name in self.parameters if not self.covers(variant, name)]
+        if not others:
+            return
+        kept = "averages" if variant.method.fallback == "average" else "leaves"
+        missing = ", ".join(
+            need
+            for need in sorted(variant.method.needs_of(variant.options))
+            if need in ARGUMENTS.values()
+        )
+        reason = f"what has no {missing} statistic" if missing else "what is no matrix"
+        LOGGER.debug(
+            "%s %s %s: %s", variant.method.name, kept, reason, ", ".join(others)
+        )
 
-    def _trims(
-        self, options: Mapping[str, Option], names: Sequence[str]
-    ) -> list[TrimThreshold]:
-        density = options["density"]
-        given = self._statistics.get(Need.TRIM, {})
-        is_whole = options.get("scope") != "tensor"
-        # Trimming counts every parameter of the model, unchanged ones included.
-        counted = self.parameters if is_whole else names
-        return [
-            given[expert][density]
-            if is_whole and density in given.get(expert, {})
-            else trim_thresholds(
-                {name: self.task_vectors(name)[index] for name in counted}, [density]
-            )[density]
-            for index, expert in enumerate(self.experts)
-        ]
+    def pieces(
+        self, variants_of: Mapping[str, Sequence[Variant]], *, ahead: bool = True
+    ) -> Iterator[Piece]:
+        """Read parameters piece by piece.
+
+        Args:
+            variants_of: the parameters to read, in order, and for each the merges that
+                it is read for.
+            ahead: whether to read in a thread of its own, where sources are not in
+                memory.
+
+        Yields:
+            The pieces.
+        """
+        wanted = spans(
+            (
+                name,
+                self.layout.entries(name),
+                any(variant.is_whole_tensor for variant in variants),
+            )
+            for name, variants in variants_of.items()
+        )
+        arguments = {
+            name: self._arguments(name, variants)
+            for name, variants in variants_of.items()
+        }
+
+        def read(span: Span) -> Piece:
+            return Piece(
+                span,
+                {
+                    argument: self._read(argument, span)
+                    for argument in arguments[span.name]
+                },
+            )
+
+        if not ahead or self._is_in_memory():
+            yield from map(read, wanted)
+            return
+
+        def size(span: Span) -> int:
+            entries = span.stop - span.start
+            return entries * self._bytes_per_entry(span.name)
+
+        largest = max(
+            (
+                self.layout.entries(name) * self._bytes_per_entry(name)
+                for name in variants_of
+            ),
+            default=0,
+        )
+        budget = max(BYTES_AHEAD, int(largest * LARGEST_PIECES_AHEAD))
+        yield from read_ahead(wanted, read, size, budget)
+
+    def blocks(self, piece: Piece, ties_left: dict[object, Tensor]) -> Iterator[Block]:
+        """Cut a piece into blocks that fit into the processor's cache.
+
+        Args:
+            piece: the piece.
+            ties_left: see `Block`.
+
+        Yields:
+            The blocks, in order.
+        """
+        span, step = piece.span, self.reading.block
+        if span.start == span.stop:
+            yield Block(self.reading, piece, span.start, span.stop, None, ties_left)
+        for start in range(span.start, span.stop, step):
+            stop = min(start + step, span.stop)
+            yield Block(self.reading, piece, start, stop, None, ties_left)
+
+    def whole_block(self, piece: Piece, ties_left: dict[object, Tensor]) -> Block:
+        """Make one block of a piece that is a whole parameter.
+
+        Args:
+            piece: the piece.
+            ties_left: see `Block`.
+
+        Returns:
+            The block, in the parameter's shape.
+        """
+        span = piece.span
+        shape = self.layout.shapes[span.name]
+        return Block(self.reading, piece, span.start, span.stop, shape, ties_left)
+
+    def _arguments(self, name: str, variants: Sequence[Variant]) -> list[str]:
+        wanted = {"experts"}
+        for variant in variants:
+            if variant.reads_pretrained:
+                wanted.add("pretrained")
+            if self.covers(variant, name):
+                needs = variant.method.needs_of(variant.options)
+                wanted |= {a for a, need in ARGUMENTS.items() if need in needs}
+        return sorted(wanted)
+
+    def _read(self, argument: str, span: Span) -> list[Tensor]:
+        name, start, stop = span.name, span.start, span.stop
+        match argument:
+            case "experts":
+                return [
+                    source.read(name, start, stop) for source in self.experts.values()
+                ]
+            case "pretrained":
+                return [self.reference.read(name, start, stop)]
+            case _:
+                return self.measured.read(ARGUMENTS[argument], name, start, stop)
+
+    def _bytes_per_entry(self, name: str) -> int:
+        models = [*self.experts.values(), self.reference]
+        return sum(source.infos[name].dtype.itemsize for source in models)
+
+    def _is_in_memory(self) -> bool:
+        sources = [*self.experts.values(), self.reference]
+        return all(isinstance(source, InMemory) for source in sources)
+
+
+def check_number(method: Method, experts: int) -> None:
+    """Check that a method is for a number of experts.
+
+    Args:
+        method: the method.
+        experts: how many.
+
+    Raises:
+        InputError: if it is not.
+    """
+    fewest, most = method.experts
+    if experts < fewest or (most is not None and experts > most):
+        allowed = (
+            f"exactly {fewest}"
+            if fewest == most
+            else f"at least {fewest}"
+            if most is None
+            else f"{fewest} to {most}"
+        )
+        raise InputError(
+            f"{method.name} merges {allowed} experts, not {experts}."
+            + (" For any number there is mlerp." if method.name == "slerp" else "")
+        )
+
+
+def buffers(cohort: Cohort) -> list[str]:
+    """List the tensors that are averaged without being parameters.
+
+    Args:
+        cohort: the experts.
+
+    Returns:
+        Names of running statistics, each tensor once.
+    """
+    return [
+        name
+        for name, first in cohort.layout.first_name.items()
+        if first == name and cohort.layout.roles[name] is Role.AVERAGED
+    ]

@@ -1,28 +1,47 @@
 """The engine: runs recipes over models, and shares what they have in common.
 
-A merge goes over the parameters at most twice: a first pass for what a method asks
-about the model as a whole (norms, thresholds, majorities), and one in which every
+A merge goes over the parameters at most a few times: first passes for what a method
+asks about the model as a whole (norms, thresholds, majorities), and one in which every
 parameter is merged by itself. Reductions are in float32, norms and solutions of linear
 systems in float64, and the merged model has the types of the pretrained one (or of the
 first expert).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from mergegrid.canonical import canonical_json
-from mergegrid.cohort import Cohort
+from mergegrid.cohort import Cohort, Variant
 from mergegrid.errors import InputError, UnknownNameError
-from mergegrid.measured import Statistics
+from mergegrid.finish import Finishing, l1_factor, unscaled
+from mergegrid.measured import Statistics, is_covered
 from mergegrid.methods import METHODS, get_method
-from mergegrid.methods.method import Coverage, Method, Option, Recipe
-from mergegrid.parameters import Parameters, Role
+from mergegrid.methods.method import Coverage, Method, Recipe
+from mergegrid.parameters import Parameters
+from mergegrid.passes import measure, merge_pass
+from mergegrid.sources import InMemory
 
 RecipeLike: TypeAlias = Recipe | Mapping[str, Any] | str
 """A recipe, its mapping form {"method": ..., "options": {...}}, or a method's name."""
+
+MEMORY = 4 << 30
+"""Bytes of merged parameters that a sweep holds at a time, unless it is told."""
+
+
+class Merged(NamedTuple):
+    """One merged model of a sweep."""
+
+    recipe: Recipe
+    """How it was made, defaults spelt out."""
+
+    task: str | None
+    """The expert whose task it is for; None for one model for all."""
+
+    parameters: Parameters
+    """The model."""
 
 
 def merge(
@@ -32,6 +51,8 @@ def merge(
     statistics: Statistics | None = None,
     *,
     seed: int = 0,
+    task: str | None = None,
+    device: torch.device | str = "cpu",
 ) -> Parameters:
     """Merge experts into one model.
 
@@ -41,26 +62,32 @@ def merge(
 
     Args:
         experts: parameters by expert, or in a sequence, where experts are called "0",
-            "1" and so on. Names, shapes and types must be equal in all models.
+            "1" and so on. Names and shapes must be equal in all models.
         recipe: the method and its options.
         pretrained: what the experts were fine-tuned from, where the method needs it.
         statistics: what was measured on each expert, by need and expert. Norms and trim
             thresholds are computed if they are not given.
         seed: for methods that draw at random. Draws depend on it and on the names of
             expert and parameter alone.
+        task: for methods that yield a model for each expert's task: the expert.
+        device: where arithmetic happens.
 
     Returns:
-        New tensors, in the types of `pretrained`, or else of the first expert. Tensors
-        that are tied in every model are tied.
+        New tensors on `device`, in the types of `pretrained`, or else of the first
+        expert. Tensors that are tied in every model are tied.
 
     Raises:
-        InputError: if the recipe is wrong, or not for this number of experts.
+        InputError: if the recipe is wrong, or not for this number of experts, or the
+            task is missing, unknown or not called for.
         LayoutError: if models or statistics do not fit one another.
         NonFiniteError: if there is NaN or infinity in a model or statistic.
         MissingPrerequisiteError: if the method needs something that is not given.
     """
-    ((_, merged),) = sweep(experts, [recipe], pretrained, statistics, seed=seed)
-    return merged
+    named = _named(experts)
+    checked = read_recipe(recipe)
+    check_task(get_method(checked.method), task, named)
+    models = sweep(named, [checked], pretrained, statistics, seed=seed, device=device)
+    return next(made.parameters for made in models if made.task == task)
 
 
 def sweep(
@@ -70,12 +97,16 @@ def sweep(
     statistics: Statistics | None = None,
     *,
     seed: int = 0,
-) -> Iterator[tuple[Recipe, Parameters]]:
+    device: torch.device | str = "cpu",
+    memory: int = MEMORY,
+) -> Iterator[Merged]:
     """Merge the same experts in several ways, at less than the price of several merges.
 
-    Every merged model is exactly what `merge` returns. Models are checked and task
-    vectors computed once, and recipes that differ in `scale` alone share their merged
-    task vector. One merged model is made at a time, when it is asked for.
+    Every merged model is what `merge` returns. Every parameter is read once for all
+    recipes; they share task vectors, thresholds, draws, summed Gram matrices and the
+    iterates of one run of conjugate gradients, and recipes that differ in what is
+    applied last (`scale`, ...) share their merged task vector. Merged models are
+    finished one at a time, when they are asked for.
 
     Args:
         experts: see `merge`.
@@ -83,10 +114,14 @@ def sweep(
         pretrained: see `merge`.
         statistics: see `merge`.
         seed: see `merge`.
+        device: see `merge`.
+        memory: bytes of merged parameters to hold at a time; if not all recipes' fit,
+            parameters are read again for the next ones.
 
     Returns:
-        Every recipe, its defaults spelt out, with the merged model. Recipes that differ
-        in `scale` alone come one after the other, where the first of them was.
+        The merged models: for methods that yield one for each task, as many as experts,
+        one after the other. So come recipes that share a merged task vector, where the
+        first of them was.
 
     Raises:
         InputError: if a recipe is wrong, or not for this number of experts.
@@ -94,20 +129,20 @@ def sweep(
         NonFiniteError: if there is NaN or infinity in a model or statistic.
         MissingPrerequisiteError: if a method needs something that is not given.
     """
-    named = (
-        experts
-        if isinstance(experts, Mapping)
-        else {str(index): expert for index, expert in enumerate(experts)}
-    )
     checked = [read_recipe(recipe) for recipe in recipes]
-    cohort = Cohort(named, pretrained, statistics or {}, seed=seed)
+    cohort = Cohort(
+        {name: InMemory(parameters) for name, parameters in _named(experts).items()},
+        None if pretrained is None else InMemory(pretrained),
+        statistics or {},
+        seed=seed,
+        device=torch.device(device),
+    )
     groups: dict[str, list[Recipe]] = {}
     for recipe in checked:
-        method = get_method(recipe.method)
-        _check_number(method, len(named))
-        cohort.require(method)
-        groups.setdefault(canonical_json(_unscaled(recipe)), []).append(recipe)
-    return _merge_groups(cohort, list(groups.values()))
+        groups.setdefault(canonical_json(unscaled(recipe)), []).append(recipe)
+    for group in groups.values():
+        cohort.require(_variant(group[0]))
+    return _sweep_groups(cohort, list(groups.values()), memory)
 
 
 def read_recipe(recipe: RecipeLike) -> Recipe:
@@ -149,6 +184,31 @@ def read_recipe(recipe: RecipeLike) -> Recipe:
     return method.recipe(options)
 
 
+def check_task(method: Method, task: str | None, experts: Collection[str]) -> None:
+    """Check that a task is named exactly where a method yields a model for each.
+
+    Args:
+        method: the method.
+        task: the expert whose task is meant, or None.
+        experts: the experts' names.
+
+    Raises:
+        InputError: if it is missing or not called for.
+        UnknownNameError: if there is no such expert.
+    """
+    if method.per_task and task is None:
+        raise InputError(
+            f"{method.name} yields a model for each task: name one of "
+            f"{', '.join(experts)} as the task."
+        )
+    if not method.per_task and task is not None:
+        raise InputError(
+            f"{method.name} yields one model for all tasks: leave out task {task!r}."
+        )
+    if task is not None and task not in experts:
+        raise UnknownNameError("expert", task, experts)
+
+
 def merge_flops(
     layout: Mapping[str, tuple[int, ...]],
     linear: Collection[str],
@@ -165,93 +225,100 @@ def merge_flops(
 
     Returns:
         The exact count, a multiply-add as two, and the count by the formulas of the
-        Realistic Evaluation paper (Tam et al., arXiv:2409.18314, Table 3). Statistics
-        are not included.
+        Realistic Evaluation paper (Tam et al., arXiv:2409.18314, Table 3), 0 for
+        methods that it does not have. Statistics are not included.
     """
     method = get_method(recipe.method)
     exact, paper = 0, 0.0
     for name, shape in layout.items():
-        is_covered = method.coverage is Coverage.ALL or name in linear
-        counted = method if is_covered else METHODS["average"]
-        options = recipe.options if is_covered else {}
+        covered = is_covered(method, shape) and (
+            method.coverage is not Coverage.LINEAR or name in linear
+        )
+        counted = method if covered else METHODS["average"]
+        options = recipe.options if covered else {}
         exact += counted.flops(shape, experts, **options)
-        paper += counted.paper_flops(shape, experts, **options)
+        if method.paper_flops is not None and counted.paper_flops is not None:
+            paper += counted.paper_flops(shape, experts, **options)
     return exact, paper
 
 
-def _check_number(method: Method, experts: int) -> None:
-    fewest, most = method.experts
-    if experts < fewest or (most is not None and experts > most):
-        allowed = (
-            f"exactly {fewest}"
-            if fewest == most
-            else f"at least {fewest}"
-            if most is None
-            else f"{fewest} to {most}"
-        )
-        raise InputError(
-            f"{method.name} merges {allowed} experts, not {experts}."
-            + (" For any number there is mlerp." if method.name == "slerp" else "")
-        )
+def _named(
+    experts: Mapping[str, Parameters] | Sequence[Parameters],
+) -> dict[str, Parameters]:
+    if isinstance(experts, Mapping):
+        return dict(experts)
+    return {str(index): expert for index, expert in enumerate(experts)}
 
 
-def _unscaled(recipe: Recipe) -> dict[str, Option]:
-    is_scaled = get_method(recipe.method).scale is not None
-    options = {
-        name: value
-        for name, value in recipe.options.items()
-        if not (is_scaled and name == "scale")
-    }
-    return {"method": recipe.method, "options": options}
+def _variant(recipe: Recipe) -> Variant:
+    return Variant(get_method(recipe.method), recipe.options)
 
 
-def _merge_groups(
-    cohort: Cohort, groups: Sequence[Sequence[Recipe]]
-) -> Iterator[tuple[Recipe, Parameters]]:
+def _sweep_groups(
+    cohort: Cohort, groups: Sequence[Sequence[Recipe]], memory: int
+) -> Iterator[Merged]:
+    entries = sum(cohort.layout.entries(name) for name in cohort.parameters)
+    batch: list[Sequence[Recipe]] = []
+    held = 0
     for group in groups:
-        merged = _merge_unscaled(cohort, group[0])
+        models = len(cohort.experts) if get_method(group[0].method).per_task else 1
+        size = 4 * entries * models
+        if batch and held + size > memory:
+            yield from _merge_batch(cohort, batch)
+            batch, held = [], 0
+        batch.append(group)
+        held += size
+    if batch:
+        yield from _merge_batch(cohort, batch)
+
+
+def _merge_batch(
+    cohort: Cohort, groups: Sequence[Sequence[Recipe]]
+) -> Iterator[Merged]:
+    variants = [_variant(group[0]) for group in groups]
+    for variant in variants:
+        cohort.explain(variant)
+    held: list[dict[str, Tensor]] = [{} for _ in groups]
+    experts = list(cohort.experts)
+
+    def keep(number: int, name: str, start: int, stretch: Tensor) -> None:
+        if name not in held[number]:
+            rows = stretch.shape[:-1]
+            held[number][name] = torch.empty(
+                (*rows, cohort.layout.entries(name)),
+                dtype=torch.float32,
+                device=stretch.device,
+            )
+        stop = start + stretch.shape[-1]
+        held[number][name][..., start:stop] = stretch
+
+    every = dict(enumerate(variants))
+    found = measure(cohort, variants)
+    merge_pass(cohort, dict.fromkeys(cohort.parameters, every), found, keep)
+    finishing = Finishing(cohort, None)
+    for number, group in enumerate(groups):
+        merged, held[number] = held[number], {}
         for recipe in group:
-            yield recipe, _finish(cohort, recipe, merged)
+            factor = _norm_factor(cohort, recipe, merged)
+            if not variants[number].method.per_task:
+                yield Merged(recipe, None, finishing.model(recipe, merged, factor))
+                continue
+            for index, expert in enumerate(experts):
+                rows = {name: tensor[index] for name, tensor in merged.items()}
+                yield Merged(recipe, expert, finishing.model(recipe, rows, factor))
 
 
-def _merge_unscaled(cohort: Cohort, recipe: Recipe) -> dict[str, Tensor]:
-    # For methods on task vectors, values are merged task vectors, not yet scaled.
-    method = get_method(recipe.method)
-    names = cohort.mergeable(method)
-    is_whole = recipe.options.get("scope") != "tensor"
-    options = {name: recipe.options[name] for name in method.merged_options}
-    whole = cohort.whole(method, recipe.options, names if is_whole else ())
-    merged: dict[str, Tensor] = {}
-    for name in names:
-        if not is_whole:
-            whole = cohort.whole(method, recipe.options, [name])
-        tensors = cohort.arguments(method.arguments, name, whole)
-        merged[name] = method.merge(*tensors, **options)
-    return merged
-
-
-def _finish(
-    cohort: Cohort, recipe: Recipe, merged: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    method = get_method(recipe.method)
-    unchanged = cohort.unchanged(method)
-    finished: dict[str, Tensor] = {}
-    for name, first in cohort.first_name.items():
-        reference = cohort.reference[name]
-        if first != name:
-            finished[name] = finished[first]
-        elif first in merged and method.scale is not None:
-            scale = recipe.options["scale"]
-            parameter = torch.add(cohort.base(name), merged[name], alpha=scale)
-            finished[name] = parameter.to(reference.dtype)
-        elif first in merged:
-            finished[name] = merged[name].to(reference.dtype, copy=True)
-        elif cohort.roles[name] in {Role.COPIED, Role.COUNTER}:
-            finished[name] = reference.clone()
-        elif name in unchanged:
-            # Not the reference's: experts may agree with one another, and differ from a
-            # pretrained model that the method does not read.
-            finished[name] = next(iter(cohort.experts.values()))[name].clone()
-        else:
-            finished[name] = cohort.stack(name).mean(dim=0).to(reference.dtype)
-    return finished
+def _norm_factor(cohort: Cohort, recipe: Recipe, merged: Mapping[str, Tensor]) -> float:
+    if not recipe.options.get("match_norm"):
+        return 1.0
+    variant = _variant(recipe)
+    reading = {name: [variant] for name in cohort.parameters}
+    sums = [
+        float(block.raw_task_vectors().sum(dim=0).abs().sum(dtype=torch.float64))
+        for piece in cohort.pieces(reading)
+        for block in cohort.blocks(piece, {})
+    ]
+    total = sum(
+        float(tensor.abs().sum(dtype=torch.float64)) for tensor in merged.values()
+    )
+    return l1_factor(sums, total, len(cohort.experts))

@@ -3,137 +3,203 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
-from mergegrid.errors import LayoutError, MissingPrerequisiteError, NonFiniteError
-from mergegrid.methods.method import Method, Need
-from mergegrid.parameters import Parameters, is_finite
+from mergegrid.errors import LayoutError, MissingPrerequisiteError
+from mergegrid.layout import Layout
+from mergegrid.methods.method import Coverage, Method, Need, Option
+from mergegrid.sources import InMemory, Source
 
 Statistics: TypeAlias = Mapping[Need, Mapping[str, Any]]
-"""Need to expert to what was measured: Fisher information by name of the parameter,
-Gram matrices by name of the weight, squared L2 norms by name of the parameter, trim
-thresholds by density."""
+"""Need to expert to what was measured. Fisher information by name of the parameter,
+Gram matrices of inputs and of output gradients by name of the weight (mappings of
+tensors, or sources of them), squared L2 norms by name of the parameter, trim thresholds
+by density. Given signs, by name of the parameter, stand under one name of any kind
+instead of the experts' names."""
 
-FROM_DATA = (Need.FISHER, Need.GRAM)
+FROM_DATA = (Need.FISHER, Need.GRAM, Need.GRADIENT)
 """The statistics that cannot be computed from parameters alone."""
+
+ARGUMENTS = {
+    "fisher": Need.FISHER,
+    "grams": Need.GRAM,
+    "gradients": Need.GRADIENT,
+    "signs": Need.SIGNS,
+}
+"""The tensors that methods take from statistics, and where they come from."""
 
 
 class Measured:
-    """The Fisher information and Gram matrices of a cohort of experts.
+    """What was measured on a cohort of experts, tensor by tensor.
 
     Args:
         statistics: what was measured.
-        experts: parameters by expert.
-        first_name: every name to the one under which its tensor is merged.
+        experts: names of the experts, in order.
+        layout: of the experts.
 
     Raises:
         LayoutError: if a statistic is of an unknown parameter or of the wrong shape.
-        NonFiniteError: if a statistic holds NaN or infinity.
     """
 
     def __init__(
-        self,
-        statistics: Statistics,
-        experts: Mapping[str, Parameters],
-        first_name: Mapping[str, str],
+        self, statistics: Statistics, experts: list[str], layout: Layout
     ) -> None:
-        self.experts = list(experts)
-        self.tensors: dict[Need, dict[str, dict[str, Tensor]]] = {}
-        """Need to expert to name to tensor, under the names of merged tensors."""
-        for need in FROM_DATA:
+        self.experts = experts
+        self.sources: dict[Need, list[Source]] = {}
+        """Need to the source of every expert; only where all experts have one."""
+        self.names: dict[Need, list[dict[str, str]]] = {}
+        """The same, to the name of a merged tensor to its name in the source."""
+        self._lacking: dict[Need, str] = {}
+        for need in (*FROM_DATA, Need.SIGNS):
             given = statistics.get(need, {})
-            self.tensors[need] = {
-                expert: _checked(need, expert, given[expert], parameters, first_name)
-                for expert, parameters in experts.items()
-                if expert in given
-            }
+            owners = list(given)[:1] if need is Need.SIGNS else experts
+            lacking = [owner for owner in owners if owner not in given]
+            if lacking or not owners:
+                self._lacking[need] = lacking[0] if lacking else ""
+            found = [_as_source(given[owner]) for owner in owners if owner in given]
+            checked = [
+                _checked(need, owner, source, layout)
+                for owner, source in zip(
+                    [owner for owner in owners if owner in given], found, strict=True
+                )
+            ]
+            if need not in self._lacking:
+                self.sources[need] = found
+                self.names[need] = checked
 
-    def covered(self, need: Need) -> list[str]:
-        """List the parameters whose statistic every expert has.
+    def has(self, need: Need, name: str) -> bool:
+        """Tell whether a parameter has a statistic in every expert.
 
         A parameter that lacks it in one expert is treated alike in all of them.
 
         Args:
-            need: `Need.FISHER` or `Need.GRAM`.
+            need: the statistic.
+            name: the parameter.
 
         Returns:
-            Their names, sorted.
+            Whether it has.
         """
-        by_expert = self.tensors[need]
-        if len(by_expert) < len(self.experts):
-            return []
-        return sorted(set[str].intersection(*map(set, by_expert.values())))
+        return need in self.names and all(name in names for names in self.names[need])
 
-    def stack(self, need: Need, name: str, device: torch.device) -> Tensor:
-        """Put one parameter's statistic of every expert together.
+    def lacks(self, method: Method, options: Mapping[str, Option], name: str) -> bool:
+        """Tell whether a method must leave a parameter out for want of statistics.
 
         Args:
-            need: `Need.FISHER` or `Need.GRAM`.
-            name: a covered parameter.
-            device: where the experts are.
+            method: the method.
+            options: its options.
+            name: the parameter.
 
         Returns:
-            [expert, *shape of the statistic], float32.
+            Whether a statistic that the method needs is missing.
         """
-        return torch.stack(
-            [
-                self.tensors[need][expert][name].to(device, torch.float32)
-                for expert in self.experts
-            ]
+        return any(
+            not self.has(need, name)
+            for need in method.needs_of(options)
+            if need in {*FROM_DATA, Need.SIGNS}
         )
 
-    def require(self, method: Method) -> None:
+    def read(self, need: Need, name: str, start: int, stop: int) -> list[Tensor]:
+        """Read a stretch of one parameter's statistic of every expert.
+
+        Args:
+            need: the statistic.
+            name: a parameter that has it.
+            start: index of the first entry of the parameter.
+            stop: index after the last one.
+
+        Returns:
+            For each expert, flat entries start to stop; of matrices that belong to a
+            parameter as a whole, all entries.
+        """
+        found: list[Tensor] = []
+        for source, names in zip(self.sources[need], self.names[need], strict=True):
+            own = names[name]
+            if need in {Need.GRAM, Need.GRADIENT}:
+                found.append(source.read(own, 0, source.infos[own].entries))
+            else:
+                found.append(source.read(own, start, stop))
+        return found
+
+    def require(self, method: Method, options: Mapping[str, Option]) -> None:
         """Check that every statistic is there that a method cannot do without.
 
         Args:
             method: the method.
+            options: its options.
 
         Raises:
             MissingPrerequisiteError: if one is not.
         """
-        for need in FROM_DATA:
-            if need not in method.needs:
-                continue
-            for expert in self.experts:
-                if expert not in self.tensors[need]:
-                    raise MissingPrerequisiteError(
-                        f"{method.name} needs the {need} statistic of expert "
-                        f"{expert!r}: measure it, and pass it under that name."
-                    )
-            if not self.covered(need):
+        needs = [
+            need
+            for need in (*FROM_DATA, Need.SIGNS)
+            if need in method.needs_of(options)
+        ]
+        for need in needs:
+            if need is Need.SIGNS and need in self._lacking:
+                raise MissingPrerequisiteError(
+                    f"{method.name} needs given signs: a tensor of -1, 0 and 1 for "
+                    f"every parameter, under the statistic {need.value!r}."
+                )
+            if need in self._lacking:
+                raise MissingPrerequisiteError(
+                    f"{method.name} needs the {need} statistic of expert "
+                    f"{self._lacking[need]!r}: measure it, and pass it under that name."
+                )
+        for need in needs:
+            covered = set[str].intersection(*map(set, self.names[need]))
+            if not covered:
                 raise MissingPrerequisiteError(
                     f"{method.name} has nothing to work on: no parameter has a {need} "
                     f"statistic in every expert."
                 )
 
 
-def _checked(
-    need: Need,
-    expert: str,
-    statistic: Mapping[str, Tensor],
-    parameters: Parameters,
-    first_name: Mapping[str, str],
-) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for name in sorted(statistic):
-        label = f"The {need} statistic of expert {expert!r}"
-        if name not in parameters:
+def is_covered(method: Method, shape: tuple[int, ...]) -> bool:
+    """Tell whether a parameter's shape is one that a method is for.
+
+    Args:
+        method: the method.
+        shape: the parameter's shape.
+
+    Returns:
+        Whether it is; statistics that are missing are another matter.
+    """
+    return method.coverage is Coverage.ALL or len(shape) == 2
+
+
+def _as_source(given: Mapping[str, Tensor] | Source) -> Source:
+    return InMemory(given) if isinstance(given, Mapping) else given
+
+
+def _checked(need: Need, owner: str, source: Source, layout: Layout) -> dict[str, str]:
+    label = (
+        "The given signs"
+        if need is Need.SIGNS
+        else f"The {need} statistic of expert {owner!r}"
+    )
+    names: dict[str, str] = {}
+    for name in sorted(source.infos):
+        if name not in layout.infos:
             raise LayoutError(f"{label} has {name!r}, which is none of its parameters.")
-        shape = tuple(parameters[name].shape)
-        if need is Need.GRAM:
+        shape = layout.shapes[name]
+        if need in {Need.GRAM, Need.GRADIENT}:
             if len(shape) != 2:
                 raise LayoutError(
                     f"{label} has {name!r}, which is no weight of a linear layer: its "
                     f"shape is {shape}."
                 )
-            shape = (shape[1], shape[1])
-        if tuple(statistic[name].shape) != shape:
+            width = shape[1] if need is Need.GRAM else shape[0]
+            shape = (width, width)
+        found = source.infos[name].shape
+        # Of a vocabulary that is merged in part, a statistic may have all rows.
+        has_rows = len(found) == len(shape) and (
+            not shape or (found[0] >= shape[0] and found[1:] == shape[1:])
+        )
+        is_cut = shape != layout.infos[name].shape and need is Need.FISHER
+        if found != shape and not (is_cut and has_rows):
             raise LayoutError(
-                f"{label} has {name!r} with shape {tuple(statistic[name].shape)}, "
-                f"instead of {shape}."
+                f"{label} has {name!r} with shape {found}, instead of {shape}."
             )
-        if not is_finite(statistic[name]):
-            raise NonFiniteError(f"{label} has NaN or infinity at {name!r}.")
-        tensors[first_name[name]] = statistic[name]
-    return tensors
+        names[layout.first_name[name]] = name
+    return names

@@ -257,12 +257,10 @@ class _Measured:
 
     def scored(self, cell: Cell, best_of: list[str]) -> Scored:
         """Describe a cell as a step, with the statistics that it reads."""
-        needs = get_method(cell.method).needs
-        per_tensor = cell.options.get("scope") == "tensor"
+        needs = get_method(cell.method).needs_of(cell.options)
         statistics: dict[str, dict[str, str]] = {}
         for kind in STATISTICS:
-            # Trim thresholds and norms of the whole model are for that scope only.
-            if Need(kind) in needs and not (per_tensor and kind in {"trim", "norms"}):
+            if Need(kind) in needs:
                 statistics[kind] = {
                     expert: self._statistic(kind, expert, cell).key
                     for expert in cell.experts

@@ -5,7 +5,7 @@ import torch
 
 import mergegrid
 from mergegrid import merge, sweep
-from mergegrid.cohort import Cohort
+from mergegrid.blocks import Block
 from mergegrid.engine import read_recipe
 from mergegrid.errors import (
     InputError,
@@ -90,7 +90,7 @@ def test_experts_in_a_sequence_go_by_their_number():
         ({"method": "ties", "options": [1]}, r"options of ties are no mapping: \[1\]"),
         ({"method": "ties", "version": 99}, "for version 99 of ties; this is version"),
         (Recipe("ties", 99, {}), "for version 99 of ties"),
-        (Recipe("ties", 1, {"scales": 1}), "no option of ties 'scales'.*'scale'"),
+        (Recipe("ties", 2, {"scales": 1}), "no option of ties 'scales'.*'scale'"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_what_is_right(recipe, message):
@@ -288,13 +288,14 @@ def test_a_merged_model_shares_no_memory_with_its_experts():
 def test_recipes_that_differ_in_scale_share_one_merge(monkeypatch):
     experts, pretrained, _ = problem()
     calls = []
-    stack = Cohort.stack
+    subtract = Block.raw_task_vectors
 
-    def counted(cohort, name):
-        calls.append(name)
-        return stack(cohort, name)
+    def counted(block):
+        if "task_vectors" not in block._found:
+            calls.append(block.name)
+        return subtract(block)
 
-    monkeypatch.setattr(Cohort, "stack", counted)
+    monkeypatch.setattr(Block, "raw_task_vectors", counted)
     ties = METHODS["ties"]
     recipes = [
         ties.recipe({"density": density, "scale": scale})
@@ -303,7 +304,8 @@ def test_recipes_that_differ_in_scale_share_one_merge(monkeypatch):
     ]
     recipes.append(METHODS["task_arithmetic"].recipe())
     assert len(list(sweep(experts, recipes, pretrained))) == 7
-    assert sorted(calls) == ["fc.bias", "fc.weight"]
+    # Two passes for thresholds, one for the survey, one to merge.
+    assert sorted(calls) == ["fc.bias"] * 4 + ["fc.weight"] * 4
 
 
 def test_recipes_that_differ_in_scale_come_one_after_the_other():
@@ -313,7 +315,7 @@ def test_recipes_that_differ_in_scale_come_one_after_the_other():
         for scale in (0.1, 0.5)
         for density in (0.2, 0.4)
     ]
-    made = [recipe for recipe, _ in sweep(experts, recipes, pretrained)]
+    made = [recipe for recipe, _, _ in sweep(experts, recipes, pretrained)]
     assert [(r.options["density"], r.options["scale"]) for r in made] == [
         (0.2, 0.1),
         (0.2, 0.5),

@@ -9,10 +9,14 @@ from pydantic import Field
 from torch import Tensor
 
 from mergegrid.methods.method import Method, Need, Option
-from mergegrid.methods.task_arithmetic import NO_VALIDATION_SCALE
+from mergegrid.methods.task_arithmetic import (
+    BEST_SCALE,
+    NO_VALIDATION_SCALE,
+    task_arithmetic,
+)
 
 
-def dare(
+def thin(
     task_vectors: Float[Tensor, "expert *shape"],
     uniform: Float[Tensor, "expert *shape"],
     *,
@@ -23,13 +27,13 @@ def dare(
         Literal["inverse", "norm"],
         Field(description="how the loss is made up for: 1 / (1 - drop_rate), or norm"),
     ] = "inverse",
-) -> Float[Tensor, "*shape"]:
-    """Merge one parameter's task vectors after dropping entries at random.
+) -> Float[Tensor, "expert *shape"]:
+    """Drop entries of one parameter's task vectors at random.
 
     Every entry of every expert is dropped with probability p, by itself, and what is
-    left is divided by 1 - p, which keeps the expectation; then the task vectors are
-    added up as in task arithmetic, which p = 0 is. `norm` rescales each task vector to
-    the L1 norm that it had before instead, tensor by tensor, as mergekit does.
+    left is divided by 1 - p, which keeps the expectation. `norm` rescales each task
+    vector to the L1 norm that it had before instead, tensor by tensor, as mergekit
+    does.
 
     Args:
         task_vectors: expert minus pretrained, for every expert.
@@ -39,19 +43,18 @@ def dare(
         rescale: see above.
 
     Returns:
-        The merged task vector, before scaling, in the precision of `task_vectors`.
+        The thinned task vectors, in their precision.
 
     Source:
         Yu et al., "Language Models are Super Mario", ICML 2024, arXiv:2311.03099.
     """
-    kept = task_vectors.where(uniform >= drop_rate, 0)
+    kept = task_vectors * (uniform >= drop_rate)
     if rescale == "inverse":
-        return kept.sum(dim=0) / (1 - drop_rate)
+        return kept.div_(1 - drop_rate)
     rows = (len(kept), -1)
     before = task_vectors.reshape(rows).abs().sum(dim=1, keepdim=True)
     after = kept.reshape(rows).abs().sum(dim=1, keepdim=True)
-    rescaled = kept.reshape(rows) * (before / after).where(after > 0, 0)
-    return rescaled.sum(dim=0).view(kept.shape[1:])
+    return (kept.reshape(rows) * (before / after).where(after > 0, 0)).view(kept.shape)
 
 
 def dare_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
@@ -63,11 +66,11 @@ def dare_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
         **options: the recipe's options.
 
     Returns:
-        Task arithmetic's, and for every entry of every expert a draw, a comparison and
-        the masking; the division by 1 - p once per entry. Rescaling to the norm takes
-        five operations per entry and expert instead of the division.
+        Task arithmetic's, and for every entry of every expert a draw, a comparison, the
+        masking and the division by 1 - p. Rescaling to the norm takes five operations
+        instead of the division.
     """
-    rescaling = 5 * experts if options.get("rescale") == "norm" else 1
+    rescaling = 5 * experts if options.get("rescale") == "norm" else experts
     return (2 * experts + 1 + 3 * experts + rescaling) * math.prod(shape)
 
 
@@ -88,15 +91,18 @@ def dare_paper_flops(shape: tuple[int, ...], experts: int, **_options: Option) -
 METHOD = Method(
     name="dare",
     title="DARE",
-    merge=dare,
-    version=1,
+    merge=task_arithmetic,
+    version=2,
     source='Yu et al., "Language models are Super Mario: absorbing abilities from '
     'homologous models as a free lunch", ICML 2024, arXiv:2311.03099',
     flops=dare_flops,
     paper_flops=dare_paper_flops,
     needs=frozenset({Need.PRETRAINED}),
+    sparsify=thin,
+    whole_tensor_if=frozenset({("rescale", "norm")}),
     scale=NO_VALIDATION_SCALE,
     sweep=MappingProxyType(
         {"drop_rate": tuple(tenth / 10 for tenth in range(10)), "scale": ("best",)}
     ),
+    best=MappingProxyType({"scale": BEST_SCALE}),
 )

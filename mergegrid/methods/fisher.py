@@ -1,6 +1,7 @@
 """Fisher merging: the average, each entry weighted by what it matters to an expert."""
 
 import math
+from types import MappingProxyType
 from typing import Annotated
 
 import torch
@@ -8,14 +9,14 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Method, Need, Option, Survey
 from mergegrid.methods.weighting import Weights, shares
 
 
 def fisher(
     experts: Float[Tensor, "expert *shape"],
     fisher: Float[Tensor, "expert *shape"],
-    survey: Float64[Tensor, " expert"],
+    squares: Float64[Tensor, " expert"] | None,
     *,
     floor: Annotated[
         float,
@@ -42,8 +43,8 @@ def fisher(
     Args:
         experts: the parameter in every expert.
         fisher: F_e, not negative.
-        survey: squared L2 norm of every expert's F_e over the whole model, from
-            `fisher_survey`.
+        squares: squared L2 norm of every expert's F_e over the whole model, from
+            `squared_fisher`; for `normalize` alone.
         floor: F_e is at least this, after normalization.
         normalize: divides F_e by its norm over the whole model, so that no expert
             prevails by the size of its loss alone.
@@ -60,7 +61,8 @@ def fisher(
     each = (-1,) + (1,) * (experts.dim() - 1)
     information = fisher.double()
     if normalize:
-        norms = survey.sqrt().view(each)
+        assert squares is not None, "the engine takes the survey"
+        norms = squares.sqrt().view(each)
         information = (information / norms).where(norms > 0, 0)
     weights = shares(coefficients, experts).double().view(each)
     information = weights * information.clamp(min=floor)
@@ -70,7 +72,7 @@ def fisher(
     return ((information * experts).sum(dim=0) / total).to(experts.dtype)
 
 
-def fisher_survey(
+def squared_fisher(
     fisher: Float[Tensor, "expert *shape"],
 ) -> Float64[Tensor, " expert"]:
     """Measure one parameter's part of the squared norm of every expert's Fisher.
@@ -126,5 +128,7 @@ METHOD = Method(
     flops=fisher_flops,
     paper_flops=fisher_paper_flops,
     needs=frozenset({Need.FISHER}),
-    survey=fisher_survey,
+    surveys=MappingProxyType(
+        {"squares": Survey(squared_fisher, only_if=frozenset({("normalize", True)}))}
+    ),
 )

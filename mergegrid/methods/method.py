@@ -5,29 +5,32 @@ one of these, by name (the engine hands over exactly those that a function asks 
 
     experts       Float[Tensor, "expert *shape"]    the experts' parameter, float32
     pretrained    Float[Tensor, "*shape"]           the pretrained parameter, float32
-    task_vectors  Float[Tensor, "expert *shape"]    experts - pretrained, float32
+    task_vectors  Float[Tensor, "expert *shape"]    experts - pretrained, float32, after
+                                                    `Method.sparsify`, if there is one
+    trimmed       Float[Tensor, "expert *shape"]    task vectors of which only the
+                                                    fraction `density` of the model's
+                                                    entries is left, as `selection` says
     fisher        Float[Tensor, "expert *shape"]    diagonal Fisher information
     grams         Float[Tensor, "expert d_in d_in"] Gram matrices of the layer's inputs
+    gradients     Float[Tensor, "expert d_out d_out"] Gram matrices of the gradients
+                                                    with respect to the layer's outputs
+    signs         Float[Tensor, "*shape"]           given signs: -1, 0 or 1
     norms         Float[Tensor, " expert"]          L2 norms of the model, float64
-    thresholds    Float[Tensor, " expert"]          trim thresholds of the model, for
-                                                    the option `density`
-    ties_kept     Int[Tensor, " expert"]            entries equal to the threshold that
-                                                    are kept in this parameter
     uniform       Float[Tensor, "expert *shape"]    keyed uniform draws in [0, 1)
-    survey        Tensor                            the sum of `Method.survey` over all
-                                                    parameters of the model
+    NAME          Tensor                            the result of `Method.surveys[NAME]`
 
 "The model" is the whole model, or this parameter alone where the option `scope` says
-so. `pretrained`, `fisher` and `grams` exist only where a method says that it needs
-them.
+so. What a method needs with some options only is None with the others.
 
 Keyword-only arguments are options, annotated with their range and a description, with
-the paper's value as default.
+the paper's value as default. Most methods treat every entry by itself; the engine hands
+their parameters over in flat blocks [expert, entry] that fit into the processor's
+cache. Methods for which a tensor is more than its entries say so: `whole_tensor`.
 """
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -42,6 +45,9 @@ from mergegrid.errors import InputError, UnknownNameError
 Option: TypeAlias = Any
 """A number, a string, a boolean, None, or a tuple of numbers."""
 
+Setting: TypeAlias = tuple[str, Option]
+"""An option and one of its values, where something holds for that value alone."""
+
 
 class Need(StrEnum):
     """Something that must exist before a method can run, besides the experts."""
@@ -54,6 +60,13 @@ class Need(StrEnum):
 
     GRAM = "gram"
     """Each expert's Gram matrices of layer inputs: one forward pass per example."""
+
+    GRADIENT = "gradient"
+    """Each expert's Gram matrices of gradients with respect to layer outputs: one
+    backward pass per example."""
+
+    SIGNS = "signs"
+    """A sign for every entry, from elsewhere."""
 
     TRIM = "trim"
     """Each expert's trim threshold over the whole task vector, for one density."""
@@ -69,7 +82,90 @@ class Coverage(StrEnum):
     """Every floating-point parameter."""
 
     LINEAR = "linear"
-    """Weights of linear layers, those with a Gram matrix; the others are averaged."""
+    """Weights of linear layers: those that have the statistics that are needed."""
+
+    MATRIX = "matrix"
+    """Parameters with two axes."""
+
+
+class Fallback(StrEnum):
+    """What becomes of parameters that a method does not cover."""
+
+    AVERAGE = "average"
+    """The mean of the experts; for methods with a `scale`, the mean task vector takes
+    the merged one's place."""
+
+    PRETRAINED = "pretrained"
+    """The pretrained model's."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A quantity of the model as a whole, taken in a first pass."""
+
+    measure: Callable[..., Tensor]
+    """One block's part of it, float64, with the same naming of arguments as `merge`;
+    surveys that come earlier in `Method.surveys` may be among them."""
+
+    combine: Literal["sum", "max"] = "sum"
+    """How the parts are put together."""
+
+    only_if: frozenset[Setting] = frozenset()
+    """Settings with one of which it is asked for (always, if there are none); with
+    others, the argument is None."""
+
+    per_tensor_if: frozenset[Setting] = frozenset()
+    """Settings with which it is taken over each tensor by itself, as with
+    scope = "tensor"."""
+
+    @functools.cached_property
+    def arguments(self) -> tuple[str, ...]:
+        """The tensors that `measure` takes, by name."""
+        return positional(self.measure)
+
+    @functools.cached_property
+    def options(self) -> tuple[str, ...]:
+        """The options that `measure` takes, by name."""
+        return keywords(self.measure)
+
+    def is_asked(self, options: Mapping[str, Option]) -> bool:
+        """Tell whether a recipe asks for it.
+
+        Args:
+            options: the recipe's options.
+
+        Returns:
+            Whether it does.
+        """
+        return not self.only_if or has_any(options, self.only_if)
+
+    def is_per_tensor(self, options: Mapping[str, Option]) -> bool:
+        """Tell whether it is taken over each tensor by itself.
+
+        Args:
+            options: the recipe's options.
+
+        Returns:
+            Whether it is.
+        """
+        return options.get("scope") == "tensor" or has_any(options, self.per_tensor_if)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Where the value "best" of an option comes from: scores on held-in validation."""
+
+    method: str
+    """The method whose cells over the same experts are compared."""
+
+    option: str
+    """The option of theirs whose value is taken over."""
+
+    per_task: bool = False
+    """Whether every task chooses for itself, so that the value is one for each."""
+
+    alike: tuple[str, ...] = ()
+    """Options in which those cells agree with the one that chooses."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +205,8 @@ class Method:
     """Its name as the paper writes it."""
 
     merge: Callable[..., Tensor]
-    """The function. With a `scale`, it returns the merged task vector."""
+    """The function. With a `scale`, it returns the merged task vector; with `per_task`,
+    one for each expert: [expert, *shape]."""
 
     version: int
     """Raised whenever the numbers change; part of every key."""
@@ -120,22 +217,32 @@ class Method:
     flops: Callable[..., int]
     """Exact count for one parameter: (shape, experts, **options) -> FLOPs."""
 
-    paper_flops: Callable[..., float]
-    """The Realistic Evaluation paper's Table 3 for one d x k parameter, likewise."""
+    paper_flops: Callable[..., float] | None = None
+    """The Realistic Evaluation paper's Table 3 for one d x k parameter, likewise; None
+    for methods that the table does not have."""
 
     needs: frozenset[Need] = frozenset()
-    """What must exist before it runs."""
+    """What must exist before it runs, whatever the options."""
+
+    needs_if: Mapping[Setting, frozenset[Need]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """What must exist besides with some settings."""
 
     coverage: Coverage = Coverage.ALL
-    """The parameters it is for; the others are averaged."""
+    """The parameters it is for."""
+
+    fallback: Fallback = Fallback.AVERAGE
+    """What becomes of the others."""
 
     scale: float | None = None
     """Default of the option `scale`, which methods on task vectors share:
-    pretrained + scale * merged task vector. None for all other methods."""
+    pretrained + scale * merged task vector. They share `depth_scale`, `layer_scales`
+    and `match_norm` too, see `mergegrid.depth`. None for all other methods."""
 
     density: float | None = None
     """Default of the option `density`, which methods that trim task vectors share: the
-    fraction of entries kept. None for all other methods."""
+    fraction of entries kept. They share `selection` too. None for all other methods."""
 
     scope: str | None = None
     """Default of the option `scope`, which methods with whole-model quantities share:
@@ -146,12 +253,31 @@ class Method:
         default_factory=lambda: MappingProxyType({})
     )
     """The paper's sweep: option to values. "1/M" stands for one over the number of
-    experts, "best" for the scale that task arithmetic does best with on held-in
-    validation."""
+    experts, "best" for what `best` says."""
 
-    survey: Callable[..., Tensor] | None = None
-    """One parameter's part of a whole-model sum, taken in a first pass, with the same
-    naming of arguments as `merge`."""
+    best: Mapping[str, Choice] = field(default_factory=lambda: MappingProxyType({}))
+    """For options that may be "best": where their value comes from."""
+
+    sparsify: Callable[..., Tensor] | None = None
+    """What is done to the task vectors before anything else: thresholds, surveys and
+    `merge` are of its result. Takes `task_vectors` and, if it draws, `uniform`."""
+
+    surveys: Mapping[str, Survey] = field(default_factory=lambda: MappingProxyType({}))
+    """Quantities of the whole model that `merge` takes, by name of the argument, each
+    after those that it takes itself."""
+
+    merge_all: Callable[..., Iterator[Tensor]] | None = None
+    """`merge` for several recipes at once, for what they share inside: the same
+    tensors, then `recipes=`, the options of each; gives their results in order."""
+
+    whole_tensor: bool = False
+    """Whether a tensor is more to it than its entries, so that blocks will not do."""
+
+    whole_tensor_if: frozenset[Setting] = frozenset()
+    """Settings with which it is."""
+
+    per_task: bool = False
+    """Whether it yields one model for each expert's task, instead of one for all."""
 
     experts: tuple[int, int | None] = (1, None)
     """The fewest and the most experts it takes."""
@@ -161,38 +287,21 @@ class Method:
         """The schema of its options: type, range, default and description of each."""
         fields: dict[str, Any] = {}
         if self.density is not None:
-            fields["density"] = (
-                float,
-                Field(
-                    default=self.density,
-                    gt=0,
-                    le=1,
-                    description="fraction of a task vector's entries that is kept",
-                ),
-            )
-        fields |= {
-            name: (parameter.annotation, parameter.default)
-            for name, parameter in inspect.signature(self.merge).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY
-        }
+            fields |= _density_fields(self.density)
+        measured = [survey.measure for survey in self.surveys.values()]
+        for function in (self.sparsify, *measured, self.merge):
+            if function is not None:
+                fields |= {
+                    name: (parameter.annotation, parameter.default)
+                    for name, parameter in inspect.signature(
+                        function
+                    ).parameters.items()
+                    if parameter.kind is parameter.KEYWORD_ONLY
+                }
         if self.scope is not None:
-            fields["scope"] = (
-                Literal["model", "tensor"],
-                Field(
-                    default=self.scope,
-                    description="extent over which norms, angles, magnitudes and "
-                    "majorities are taken",
-                ),
-            )
+            fields |= _scope_fields(self.scope)
         if self.scale is not None:
-            fields["scale"] = (
-                float,
-                Field(
-                    default=self.scale,
-                    description="factor on the merged task vector",
-                    allow_inf_nan=False,
-                ),
-            )
+            fields |= _scale_fields(self.scale)
         return create_model(
             f"{self.name}_options",
             __config__=ConfigDict(extra="forbid", frozen=True),
@@ -202,27 +311,90 @@ class Method:
     @functools.cached_property
     def arguments(self) -> tuple[str, ...]:
         """The tensors that `merge` takes, by name."""
-        return _positional(self.merge)
-
-    @property
-    def draws(self) -> bool:
-        """Whether its result depends on random draws, and so on a seed."""
-        return "uniform" in self.arguments
+        return positional(self.merge)
 
     @functools.cached_property
-    def surveyed(self) -> tuple[str, ...]:
-        """The tensors that `survey` takes, by name; none without a survey."""
-        return _positional(self.survey) if self.survey is not None else ()
-
-    @functools.cached_property
-    def surveyed_options(self) -> tuple[str, ...]:
-        """The options that `survey` takes, by name; none without a survey."""
-        return _keywords(self.survey) if self.survey is not None else ()
+    def asked(self) -> frozenset[str]:
+        """The tensors that any of its functions takes, by name."""
+        surveyed = [survey.arguments for survey in self.surveys.values()]
+        return frozenset(self.arguments).union(self.sparsify_arguments, *surveyed)
 
     @functools.cached_property
     def merged_options(self) -> tuple[str, ...]:
         """The options that `merge` takes; shared ones are the engine's."""
-        return _keywords(self.merge)
+        return keywords(self.merge)
+
+    @functools.cached_property
+    def sparsify_arguments(self) -> tuple[str, ...]:
+        """The tensors that `sparsify` takes, by name; none without it."""
+        return positional(self.sparsify) if self.sparsify is not None else ()
+
+    @functools.cached_property
+    def sparsified_options(self) -> tuple[str, ...]:
+        """The options that `sparsify` takes; none without it."""
+        return keywords(self.sparsify) if self.sparsify is not None else ()
+
+    @functools.cached_property
+    def all_needs(self) -> frozenset[Need]:
+        """What it needs with any options."""
+        return self.needs.union(*self.needs_if.values())
+
+    def needs_of(self, options: Mapping[str, Option]) -> frozenset[Need]:
+        """Tell what it needs with some options.
+
+        Args:
+            options: every option of a recipe.
+
+        Returns:
+            What must exist before it runs.
+        """
+        needs = self._declared(options)
+        # Thresholds and norms of the whole model are for that scope only, and a
+        # threshold on what was thinned, or drawn, is of this merge alone.
+        if options.get("scope") == "tensor":
+            needs -= {Need.TRIM, Need.NORMS}
+        if self.sparsify is not None or options.get("selection") == "random":
+            needs -= {Need.TRIM}
+        return needs
+
+    def trims(self, options: Mapping[str, Option]) -> bool:
+        """Tell whether it merges trimmed task vectors.
+
+        Args:
+            options: every option of a recipe.
+
+        Returns:
+            Whether it does, with these options.
+        """
+        return "trimmed" in self.asked and Need.TRIM in self._declared(options)
+
+    def draws(self, options: Mapping[str, Option]) -> bool:
+        """Tell whether its result depends on random draws, and so on a seed.
+
+        Args:
+            options: every option of a recipe.
+
+        Returns:
+            Whether it does.
+        """
+        return "uniform" in self.asked or options.get("selection") == "random"
+
+    def _declared(self, options: Mapping[str, Option]) -> frozenset[Need]:
+        further = [
+            needs for setting, needs in self.needs_if.items() if has(options, setting)
+        ]
+        return self.needs.union(*further)
+
+    def is_whole_tensor(self, options: Mapping[str, Option]) -> bool:
+        """Tell whether it must be handed whole tensors.
+
+        Args:
+            options: every option of a recipe.
+
+        Returns:
+            Whether it must.
+        """
+        return self.whole_tensor or has_any(options, self.whole_tensor_if)
 
     def recipe(self, options: Mapping[str, Option] | None = None) -> Recipe:
         """Check options and spell the defaults out.
@@ -256,7 +428,42 @@ class Method:
         return Recipe(self.name, self.version, MappingProxyType(checked.model_dump()))
 
 
-def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
+def has(options: Mapping[str, Option], setting: Setting) -> bool:
+    """Tell whether options hold a setting.
+
+    Args:
+        options: every option of a recipe.
+        setting: an option and a value.
+
+    Returns:
+        Whether the option has that value.
+    """
+    name, value = setting
+    return name in options and options[name] == value
+
+
+def has_any(options: Mapping[str, Option], settings: Iterable[Setting]) -> bool:
+    """Tell whether options hold one of several settings.
+
+    Args:
+        options: every option of a recipe.
+        settings: options with values.
+
+    Returns:
+        Whether any of the options has its value.
+    """
+    return any(has(options, setting) for setting in settings)
+
+
+def positional(function: Callable[..., Any]) -> tuple[str, ...]:
+    """List a function's positional arguments.
+
+    Args:
+        function: any function.
+
+    Returns:
+        Their names, in order.
+    """
     return tuple(
         name
         for name, parameter in inspect.signature(function).parameters.items()
@@ -264,12 +471,93 @@ def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
     )
 
 
-def _keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    """List a function's keyword-only arguments.
+
+    Args:
+        function: any function.
+
+    Returns:
+        Their names, in order.
+    """
     return tuple(
         name
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     )
+
+
+def _density_fields(default: float) -> dict[str, Any]:
+    return {
+        "density": (
+            float,
+            Field(
+                default=default,
+                gt=0,
+                le=1,
+                description="fraction of a task vector's entries that is kept",
+            ),
+        ),
+        "selection": (
+            Literal["exact", "threshold", "random"],
+            Field(
+                default="exact",
+                description="entries kept: the largest, of equal ones the first; the "
+                "largest and all equal ones; or as many at random",
+            ),
+        ),
+    }
+
+
+def _scope_fields(default: str) -> dict[str, Any]:
+    return {
+        "scope": (
+            Literal["model", "tensor"],
+            Field(
+                default=default,
+                description="extent over which norms, angles, magnitudes and "
+                "majorities are taken",
+            ),
+        )
+    }
+
+
+def _scale_fields(default: float) -> dict[str, Any]:
+    return {
+        "scale": (
+            float,
+            Field(
+                default=default,
+                description="factor on the merged task vector",
+                allow_inf_nan=False,
+            ),
+        ),
+        "depth_scale": (
+            float,
+            Field(
+                default=0.0,
+                description="LiNeS: added to the scale, from nothing in the first "
+                "layer to this in the last",
+                allow_inf_nan=False,
+            ),
+        ),
+        "layer_scales": (
+            tuple[float, ...] | None,
+            Field(
+                default=None,
+                description="factors on the scale along the depth, interpolated from "
+                "the first layer to the last; None: all 1",
+            ),
+        ),
+        "match_norm": (
+            bool,
+            Field(
+                default=False,
+                description="whether the merged task vector is brought to the L1 norm "
+                "of the mean task vector",
+            ),
+        ),
+    }
 
 
 def _described(option: FieldInfo) -> str:

@@ -1,17 +1,18 @@
 """MLERP: the average, brought back to the norm of the largest expert."""
 
 import math
+from types import MappingProxyType
 
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Method, Need, Option, Survey
 
 
 def mlerp(
     experts: Float[Tensor, "expert *shape"],
     norms: Float64[Tensor, " expert"],
-    survey: Float64[Tensor, ""],
+    square: Float64[Tensor, ""],
 ) -> Float[Tensor, "*shape"]:
     """Merge one parameter into the average of the experts, rescaled.
 
@@ -21,7 +22,7 @@ def mlerp(
     Args:
         experts: the parameter in every expert.
         norms: L2 norms of the experts.
-        survey: squared L2 norm of the average model, from `mlerp_survey`.
+        square: squared L2 norm of the average model, from `mean_square`.
 
     Returns:
         The merged parameter, in the precision of `experts`.
@@ -31,11 +32,11 @@ def mlerp(
         norm as counted in Tam et al., arXiv:2409.18314, App. D.
     """
     mean = experts.mean(dim=0)
-    length = math.sqrt(survey.item())
+    length = math.sqrt(square.item())
     return mean * (norms.max().item() / length) if length > 0 else mean
 
 
-def mlerp_survey(experts: Float[Tensor, "expert *shape"]) -> Float64[Tensor, ""]:
+def mean_square(experts: Float[Tensor, "expert *shape"]) -> Float64[Tensor, ""]:
     """Measure one parameter's part of the average model's squared norm.
 
     Args:
@@ -92,5 +93,5 @@ METHOD = Method(
     paper_flops=mlerp_paper_flops,
     needs=frozenset({Need.NORMS}),
     scope="model",
-    survey=mlerp_survey,
+    surveys=MappingProxyType({"square": Survey(mean_square)}),
 )

@@ -1,13 +1,14 @@
 """SLERP: the point between two experts on the arc that joins them."""
 
 import math
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Method, Need, Option, Survey
 
 PARALLEL = 0.9995
 """Cosine beyond which the arc is as good as its chord; mergekit's threshold."""
@@ -19,7 +20,7 @@ SMALLEST_SINE = 1e-6
 def slerp(
     experts: Float[Tensor, "expert *shape"],
     norms: Float64[Tensor, " expert"],
-    survey: Float64[Tensor, ""],
+    dot: Float64[Tensor, ""],
     *,
     t: Annotated[
         float, Field(ge=0, le=1, description="position between the two experts")
@@ -44,7 +45,7 @@ def slerp(
     Args:
         experts: the parameter in both experts.
         norms: L2 norms of both models.
-        survey: dot product of the two models, from `slerp_survey`.
+        dot: product of the two models, from `dot_product`.
         t: 0 for the first expert, 1 for the second.
         variant: see above.
 
@@ -58,7 +59,7 @@ def slerp(
     first, second = norms.tolist()
     if first == 0 or second == 0:
         return (1 - t) * experts[0] + t * experts[1]
-    cosine = max(-1.0, min(1.0, survey.item() / (first * second)))
+    cosine = max(-1.0, min(1.0, dot.item() / (first * second)))
     weights = 1 - t, t
     sine = math.sqrt(1 - cosine**2)
     if abs(cosine) <= PARALLEL and sine >= SMALLEST_SINE:
@@ -70,7 +71,7 @@ def slerp(
     return weights[0] * experts[0] + weights[1] * experts[1]
 
 
-def slerp_survey(experts: Float[Tensor, "expert *shape"]) -> Float64[Tensor, ""]:
+def dot_product(experts: Float[Tensor, "expert *shape"]) -> Float64[Tensor, ""]:
     """Measure one parameter's part of the dot product of two models.
 
     Args:
@@ -127,6 +128,6 @@ METHOD = Method(
     paper_flops=slerp_paper_flops,
     needs=frozenset({Need.NORMS}),
     scope="model",
-    survey=slerp_survey,
+    surveys=MappingProxyType({"dot": Survey(dot_product)}),
     experts=(2, 2),
 )

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Choice, Method, Need, Option
+from mergegrid.methods.weighting import TaskVectorWeights, weigh
 
 NO_VALIDATION_SCALE = 0.4
 """The scale for want of validation data, by the TIES paper."""
@@ -14,9 +15,14 @@ NO_VALIDATION_SCALE = 0.4
 SCALES = tuple(tenth / 10 for tenth in range(1, 11))
 """The Realistic Evaluation paper's scales, 0.1 to 1.0, Table 5."""
 
+BEST_SCALE = Choice(method="task_arithmetic", option="scale")
+"""The scale that task arithmetic does best with over the same experts."""
+
 
 def task_arithmetic(
     task_vectors: Float[Tensor, "expert *shape"],
+    *,
+    weights: TaskVectorWeights = None,
 ) -> Float[Tensor, "*shape"]:
     """Merge one parameter's task vectors into their sum.
 
@@ -25,6 +31,7 @@ def task_arithmetic(
 
     Args:
         task_vectors: expert minus pretrained, for every expert.
+        weights: factors on the task vectors.
 
     Returns:
         The merged task vector, before scaling, in the precision of `task_vectors`.
@@ -33,7 +40,7 @@ def task_arithmetic(
         Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023,
         arXiv:2212.04089.
     """
-    return task_vectors.sum(dim=0)
+    return weigh(task_vectors, weights).sum(dim=0)
 
 
 def task_arithmetic_flops(

@@ -5,136 +5,160 @@ from types import MappingProxyType
 from typing import Annotated, Literal, TypeAlias
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Method, Need, Option, Survey
 from mergegrid.methods.task_arithmetic import SCALES
+from mergegrid.methods.weighting import (
+    NO_WEIGHT,
+    TaskVectorWeights,
+    factors,
+    weigh,
+)
 
-Selection: TypeAlias = Annotated[
-    Literal["exact", "threshold"],
-    Field(description="of entries as large as the smallest kept: the first, or all"),
+ZeroSum: TypeAlias = Annotated[
+    Literal["majority", "tensor_majority", "strict", "plus"],
+    Field(description="sign elected where the trimmed task vectors cancel"),
+]
+
+Aggregate: TypeAlias = Annotated[
+    Literal["mean", "sum", "max"],
+    Field(description="what the agreeing entries are merged by"),
 ]
 
 
 def ties(
-    task_vectors: Float[Tensor, "expert *shape"],
-    thresholds: Float[Tensor, " expert"],
-    ties_kept: Int[Tensor, " expert"],
-    survey: Float64[Tensor, ""],
+    trimmed: Float[Tensor, "expert *shape"],
+    signs: Float[Tensor, "*shape"] | None,
+    balance: Float64[Tensor, ""] | None,
     *,
-    selection: Selection = "exact",
-    zero_sum: Annotated[
-        Literal["majority", "tensor_majority", "strict", "plus"],
-        Field(description="sign elected where the trimmed task vectors cancel"),
-    ] = "majority",
-    aggregate: Annotated[
-        Literal["mean", "sum", "max"],
-        Field(description="what the agreeing entries are merged by"),
-    ] = "mean",
+    election: Annotated[
+        Literal["mass", "given"],
+        Field(description="where signs come from: the larger mass, or given ones"),
+    ] = "mass",
+    zero_sum: ZeroSum = "majority",
+    aggregate: Aggregate = "mean",
+    weights: TaskVectorWeights = None,
 ) -> Float[Tensor, "*shape"]:
-    """Merge one parameter's task vectors where they agree.
+    """Merge one parameter's trimmed task vectors where they agree.
 
-    1. Trim: keep the fraction `density` of a model's entries of largest magnitude.
+    1. Trim (by the engine): keep the fraction `density` of a model's entries of largest
+       magnitude, or as many at random.
     2. Elect: sign = sgn(sum of the trimmed task vectors), entry by entry. Where the sum
        is zero, `majority` takes the sign that is elected most often in the model,
        `tensor_majority` in this parameter (both +1 if neither is), `plus` +1, and
-       `strict` none, so that the entry is zero.
+       `strict` none, so that the entry is zero. Signs may be given instead; where a
+       given sign is 0, so is the entry.
     3. Merge: the mean of the trimmed entries that have the elected sign. Trimmed
        entries are zero and count for nothing. `sum` and `max` (the entry of largest
        magnitude) take the mean's place.
 
     Args:
-        task_vectors: expert minus pretrained, for every expert.
-        thresholds: magnitude of the smallest entry that is kept.
-        ties_kept: how many entries of exactly that magnitude are kept here.
-        survey: number of positive minus negative signs elected in the model, from
-            `ties_survey`.
-        selection: `exact` keeps the first `ties_kept` of equal entries, `threshold` all
-            of them. (The authors' code does the latter, and keeps one entry more.)
+        trimmed: expert minus pretrained, trimmed, for every expert.
+        signs: the given signs: -1, 0 or 1.
+        balance: number of positive minus negative signs elected in the model, from
+            `sign_balance`.
+        election: see 2.
         zero_sum: see 2.
         aggregate: see 3.
+        weights: factors on the task vectors, in election and sum; the mean is divided
+            by those of the agreeing entries.
 
     Returns:
-        The merged task vector, before scaling, in the precision of `task_vectors`.
+        The merged task vector, before scaling, in the precision of `trimmed`.
 
     Source:
-        Yadav et al., "TIES-Merging", NeurIPS 2023, arXiv:2306.01708, Algorithm 1; the
-        rule for zero sums is that of the authors' code, except that its tie goes to -1.
+        Yadav et al., "TIES-Merging", NeurIPS 2023, arXiv:2306.01708, Algorithm 1, and
+        App. A.1 for given signs; the rule for zero sums is that of the authors' code,
+        except that its tie goes to -1.
     """
-    trimmed = trim(task_vectors, thresholds, ties_kept, selection=selection)
-    elected = _elect(trimmed)
-    match zero_sum:
-        case "majority":
-            substitute = _sign_or_plus(survey)
-        case "tensor_majority":
-            substitute = _sign_or_plus(elected.sum())
-        case "plus":
-            substitute = torch.ones_like(survey)
-        case "strict":
-            substitute = torch.zeros_like(survey)
-    elected = elected.where(elected != 0, substitute).to(trimmed.dtype)
-    agreeing = trimmed.where(trimmed.sign() == elected, 0)
+    weighted = weigh(trimmed, weights)
+    if election == "given":
+        assert signs is not None, "the engine hands given signs over"
+        elected = signs.to(weighted.dtype)
+    else:
+        elected = elect(weighted, balance, zero_sum=zero_sum)
+    agrees = (weighted.sign() == elected).logical_and_(weighted != 0)
+    agreeing = weighted * agrees
     match aggregate:
+        case "mean" if weights is None:
+            return agreeing.sum(dim=0) / agrees.sum(dim=0).clamp_(min=1)
         case "mean":
-            voters = (agreeing != 0).sum(dim=0).clamp(min=1)
-            return agreeing.sum(dim=0) / voters
+            each = (-1,) + (1,) * (trimmed.dim() - 1)
+            shares = agrees * factors(weights, trimmed).view(each)
+            total = shares.sum(dim=0)
+            return agreeing.sum(dim=0) / total.where(total.abs() >= NO_WEIGHT, 1)
         case "sum":
             return agreeing.sum(dim=0)
         case "max":
             return elected * agreeing.abs().amax(dim=0)
 
 
-def ties_survey(
-    task_vectors: Float[Tensor, "expert *shape"],
-    thresholds: Float[Tensor, " expert"],
-    ties_kept: Int[Tensor, " expert"],
+def elect(
+    weighted: Float[Tensor, "expert *shape"],
+    balance: Float64[Tensor, ""] | None,
     *,
-    selection: Selection = "exact",
+    zero_sum: ZeroSum = "majority",
+) -> Float[Tensor, "*shape"]:
+    """Elect a sign for every entry: that of the larger mass.
+
+    Args:
+        weighted: task vectors, trimmed and weighted.
+        balance: see `ties`.
+        zero_sum: see `ties`.
+
+    Returns:
+        -1, 0 or 1, in the precision of `weighted`.
+    """
+    elected = signs_by_mass(weighted)
+    if zero_sum == "strict":
+        return elected
+    substitute = 1.0
+    if zero_sum != "plus":
+        assert balance is not None, "the engine takes the survey"
+        substitute = -1.0 if balance < 0 else 1.0
+    return elected.masked_fill_(elected == 0, substitute)
+
+
+def signs_by_mass(
+    weighted: Float[Tensor, "expert *shape"],
+) -> Float[Tensor, "*shape"]:
+    """Give the sign of the sum over experts.
+
+    Args:
+        weighted: task vectors, trimmed and weighted.
+
+    Returns:
+        -1, 0 or 1, in the precision of `weighted`.
+    """
+    # In float64 sums of float32 numbers are nearly always exact, so that a sum of zero
+    # does not depend on the order of the experts.
+    return weighted.sum(dim=0, dtype=torch.float64).sign_().to(weighted.dtype)
+
+
+def sign_balance(
+    trimmed: Float[Tensor, "expert *shape"], *, weights: TaskVectorWeights = None
 ) -> Float64[Tensor, ""]:
     """Count one parameter's elected signs.
 
     Args:
-        task_vectors: expert minus pretrained, for every expert.
-        thresholds: magnitude of the smallest entry that is kept.
-        ties_kept: how many entries of exactly that magnitude are kept here.
-        selection: see `ties`.
+        trimmed: expert minus pretrained, trimmed, for every expert.
+        weights: see `ties`.
 
     Returns:
         The number of positive minus that of negative signs.
     """
-    return _elect(trim(task_vectors, thresholds, ties_kept, selection=selection)).sum()
+    return signs_by_mass(weigh(trimmed, weights)).sum(dtype=torch.float64)
 
 
-def trim(
-    task_vectors: Float[Tensor, "expert *shape"],
-    thresholds: Float[Tensor, " expert"],
-    ties_kept: Int[Tensor, " expert"],
-    *,
-    selection: Selection = "exact",
-) -> Float[Tensor, "expert *shape"]:
-    """Set all but the largest entries of one parameter's task vectors to zero.
-
-    Args:
-        task_vectors: expert minus pretrained, for every expert.
-        thresholds: magnitude of the smallest entry that is kept.
-        ties_kept: how many entries of exactly that magnitude are kept, the first ones.
-        selection: `threshold` keeps all of them instead.
-
-    Returns:
-        The trimmed task vectors.
-    """
-    each = (-1,) + (1,) * (task_vectors.dim() - 1)
-    magnitudes = task_vectors.abs()
-    larger = magnitudes > thresholds.view(each)
-    equal = magnitudes == thresholds.view(each)
-    # Ranking equal entries is slow, and needed only where some of them fall.
-    rows = equal.reshape(len(equal), -1)
-    if selection == "exact" and (rows.sum(dim=1) > ties_kept).any():
-        rank = rows.cumsum(dim=1).view(equal.shape)
-        equal &= rank <= ties_kept.view(each)
-    return task_vectors.where(larger | equal, 0)
+BALANCE = Survey(
+    sign_balance,
+    only_if=frozenset({("zero_sum", "majority"), ("zero_sum", "tensor_majority")}),
+    per_tensor_if=frozenset({("zero_sum", "tensor_majority")}),
+)
+"""The survey that a method asks for if it elects signs by `elect`."""
 
 
 def ties_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
@@ -175,29 +199,20 @@ def ties_paper_flops(shape: tuple[int, ...], experts: int, **_options: Option) -
     return float((4 * experts + 1) * math.prod(shape))
 
 
-def _elect(trimmed: Tensor) -> Tensor:
-    # In float64 sums of float32 numbers are nearly always exact, so that a sum of zero
-    # does not depend on the order of the experts.
-    return trimmed.sum(dim=0, dtype=torch.float64).sign()
-
-
-def _sign_or_plus(total: Tensor) -> Tensor:
-    return torch.where(total < 0, -1.0, 1.0).to(total.dtype)
-
-
 METHOD = Method(
     name="ties",
     title="TIES",
     merge=ties,
-    version=1,
+    version=2,
     source='Yadav et al., "TIES-Merging: resolving interference when merging models", '
     "NeurIPS 2023, arXiv:2306.01708, Algorithm 1",
     flops=ties_flops,
     paper_flops=ties_paper_flops,
     needs=frozenset({Need.PRETRAINED, Need.TRIM}),
+    needs_if=MappingProxyType({("election", "given"): frozenset({Need.SIGNS})}),
     scale=1.0,
     density=0.2,
     scope="model",
     sweep=MappingProxyType({"density": (0.2,), "scale": ("1/M", *SCALES)}),
-    survey=ties_survey,
+    surveys=MappingProxyType({"balance": BALANCE}),
 )

@@ -28,7 +28,7 @@ def squared_norms(parameters: Parameters) -> dict[str, float]:
     """
     norms: dict[str, float] = {}
     for name in sorted(parameters):
-        if role(name, parameters[name]) is not Role.MERGED:
+        if role(name, parameters[name].dtype) is not Role.MERGED:
             continue
         chunks = parameters[name].detach().flatten().split(ENTRIES_AT_ONCE)
         norms[name] = math.fsum(

@@ -8,12 +8,12 @@ halves where a threshold lies, give it exactly, for all densities together.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float, Int, Int32
 from torch import Tensor
 
 from mergegrid.errors import InputError, NonFiniteError
@@ -21,6 +21,9 @@ from mergegrid.parameters import Parameters, Role, role
 
 LOWER_BITS = 16
 """Half of a float32, so that neither histogram has more than 2^16 bins."""
+
+ENTRIES_AT_ONCE = 1 << 16
+"""How many entries are counted at a time: as many as the processor's cache holds."""
 
 UPPER_OF_INFINITY = 0x7F80
 """The upper half of infinity's bits; those of finite magnitudes are smaller."""
@@ -42,11 +45,6 @@ def trim_thresholds(
 ) -> dict[float, TrimThreshold]:
     """Find the magnitude at which a task vector's largest entries end.
 
-    With n entries in all, exactly k = floor(n * density) of them are kept: those that a
-    stable sort by decreasing magnitude puts first. Of equal magnitudes that is the one
-    whose parameter's name sorts first, then the one with the smaller index. A density
-    counts as the decimal it is written as: 0.29 of 100 entries are 29.
-
     Args:
         task_vector: expert minus pretrained. What is no parameter - integers, running
             statistics of normalization - is passed over; magnitudes are compared in
@@ -54,7 +52,47 @@ def trim_thresholds(
         densities: the fractions of entries to keep, each in [0, 1].
 
     Returns:
-        A threshold for each density.
+        A threshold for each density, see `thresholds_of`.
+
+    Raises:
+        InputError: if a density is not in [0, 1].
+    """
+    names = [
+        name
+        for name in sorted(task_vector)
+        if role(name, task_vector[name].dtype) is Role.MERGED
+    ]
+
+    def blocks() -> Iterator[tuple[str, Tensor]]:
+        for name in names:
+            flat = task_vector[name].detach().reshape(1, -1)
+            for block in flat.split(ENTRIES_AT_ONCE, dim=1):
+                yield name, block.float().abs()
+
+    (found,) = thresholds_of(blocks, 1, densities)
+    return found
+
+
+def thresholds_of(
+    blocks: Callable[[], Iterable[tuple[str, Float[Tensor, "expert entry"]]]],
+    experts: int,
+    densities: Sequence[float],
+) -> list[dict[float, TrimThreshold]]:
+    """Find where the largest entries of several task vectors end, for each by itself.
+
+    With n entries in all, exactly k = floor(n * density) of them are kept: those that a
+    stable sort by decreasing magnitude puts first. Of equal magnitudes that is the one
+    whose parameter comes first, then the one with the smaller index. A density counts
+    as the decimal it is written as: 0.29 of 100 entries are 29.
+
+    Args:
+        blocks: gives, as often as it is called, the name of a parameter and magnitudes
+            of a stretch of it, in order. It is called twice.
+        experts: how many task vectors they are.
+        densities: the fractions of entries to keep, each in [0, 1].
+
+    Returns:
+        For each expert, a threshold for each density.
 
     Raises:
         InputError: if a density is not in [0, 1].
@@ -67,52 +105,67 @@ def trim_thresholds(
     for density in densities:
         if not 0 <= density <= 1:
             raise InputError(f"A density is a fraction in [0, 1], not {density}.")
-    names = [n for n in sorted(task_vector) if role(n, task_vector[n]) is Role.MERGED]
-    uppers = _count_uppers(task_vector, names)
-    entries = int(uppers.sum())
+    uppers, names = _count_uppers(blocks(), experts)
+    entries = int(uppers[0].sum())
     if not entries:
         nothing = TrimThreshold(0.0, dict.fromkeys(names, 0))
-        return dict.fromkeys(densities, nothing)
+        return [dict.fromkeys(densities, nothing) for _ in range(experts)]
     kept = {
         density: math.floor(Fraction(str(density)) * entries) for density in densities
     }
     # at_least[u]: how many entries have an upper half of u or more.
-    at_least = uppers.flip(0).cumsum(0).flip(0)
+    at_least = uppers.flip(1).cumsum(1).flip(1)
     # Where nothing is kept, the threshold is the largest magnitude and all ties fall.
-    found = {
-        density: int((at_least >= max(rank, 1)).nonzero()[-1])
-        for density, rank in kept.items()
-    }
-    lowers = _count_lowers(task_vector, names, set(found.values()))
-    return {
-        density: _threshold(
-            lowers[upper], upper=upper, rank=kept[density] - int(at_least[upper + 1])
-        )
-        for density, upper in found.items()
-    }
+    found = [
+        {
+            density: int((counts >= max(rank, 1)).nonzero()[-1])
+            for density, rank in kept.items()
+        }
+        for counts in at_least
+    ]
+    lowers = _count_lowers(blocks(), [set(by_density.values()) for by_density in found])
+    return [
+        {
+            density: _threshold(
+                lowers[expert][upper],
+                names,
+                upper=upper,
+                rank=kept[density] - int(at_least[expert, upper + 1]),
+            )
+            for density, upper in by_density.items()
+        }
+        for expert, by_density in enumerate(found)
+    ]
 
 
-def trimmed(
-    task_vector: Float[Tensor, "*shape"], threshold: float, ties_kept: int | None
-) -> Float[Tensor, "*shape"]:
-    """Set everything to zero that is not among the model's largest entries.
+def kept_entries(
+    magnitudes: Float[Tensor, "expert *shape"],
+    thresholds: Float[Tensor, " expert"],
+    ties_left: Int[Tensor, " expert"] | None,
+) -> Bool[Tensor, "expert *shape"]:
+    """Tell which entries are among their model's largest.
 
     Args:
-        task_vector: one parameter's part of it.
-        threshold: the magnitude above which entries are kept.
-        ties_kept: how many entries of exactly that magnitude are kept, those of
-            smallest index; None for all of them.
+        magnitudes: of a stretch of one parameter, for every expert.
+        thresholds: the magnitude above which entries are kept.
+        ties_left: how many entries of exactly that magnitude are kept, the first ones;
+            None for all of them.
 
     Returns:
-        A new tensor of the same shape and dtype.
+        Whether each is kept.
     """
-    magnitudes = task_vector.float().abs()
-    if ties_kept is None:
-        return task_vector.where(magnitudes >= threshold, 0)
-    kept = magnitudes > threshold
-    if ties_kept:
-        kept |= _first_ties(magnitudes == threshold, ties_kept)
-    return task_vector.where(kept, 0)
+    each = (-1,) + (1,) * (magnitudes.dim() - 1)
+    thresholds = thresholds.view(each)
+    if ties_left is None:
+        return magnitudes >= thresholds
+    kept = magnitudes > thresholds
+    equal = magnitudes == thresholds
+    # Ranking equal entries is slow, and needed only where some of them fall.
+    rows = equal.reshape(len(equal), -1)
+    if bool((rows.sum(dim=1) > ties_left).any()):
+        rank = rows.cumsum(dim=1).view(equal.shape)
+        equal &= rank <= ties_left.view(each)
+    return kept.logical_or_(equal)
 
 
 def trim_flops(entries: int, density: float) -> tuple[int, float]:
@@ -131,57 +184,60 @@ def trim_flops(entries: int, density: float) -> tuple[int, float]:
     return 2 * entries, kept * entries + entries * math.log(max(kept, 1))
 
 
-def _bits(tensor: Tensor) -> Int32[Tensor, " entry"]:
-    return tensor.detach().float().abs().flatten().view(torch.int32)
+def _bits(magnitudes: Tensor) -> Int32[Tensor, "expert entry"]:
+    return magnitudes.contiguous().view(torch.int32)
 
 
-def _count_uppers(task_vector: Parameters, names: Sequence[str]) -> Tensor:
+def _count_uppers(
+    blocks: Iterable[tuple[str, Tensor]], experts: int
+) -> tuple[Int[Tensor, "expert upper"], list[str]]:
     # One bin more than finite numbers need: no entry has that upper half or more.
-    counts = torch.zeros(UPPER_OF_INFINITY + 1, dtype=torch.int64)
-    for name in names:
-        uppers = _bits(task_vector[name]) >> LOWER_BITS
-        found = torch.bincount(uppers, minlength=len(counts)).cpu()
-        if len(found) > len(counts) or found[UPPER_OF_INFINITY]:
-            raise NonFiniteError(f"The task vector's {name} holds NaN or infinity.")
-        counts += found
-    return counts
+    counts = torch.zeros(experts, UPPER_OF_INFINITY + 1, dtype=torch.int64)
+    names: dict[str, None] = {}
+    for name, magnitudes in blocks:
+        names[name] = None
+        for expert, uppers in enumerate(_bits(magnitudes) >> LOWER_BITS):
+            found = torch.bincount(uppers, minlength=counts.shape[1]).cpu()
+            if len(found) > counts.shape[1] or found[UPPER_OF_INFINITY]:
+                raise NonFiniteError(f"The task vector's {name} holds NaN or infinity.")
+            counts[expert] += found
+    return counts, list(names)
 
 
 def _count_lowers(
-    task_vector: Parameters, names: Sequence[str], uppers: set[int]
-) -> dict[int, dict[str, tuple[Tensor, Tensor]]]:
-    # For each upper half and parameter: the lower halves that occur, and how often.
-    found: dict[int, dict[str, tuple[Tensor, Tensor]]] = {upper: {} for upper in uppers}
-    for name in names:
-        bits = _bits(task_vector[name])
-        for upper in uppers:
-            lowers = bits[(bits >> LOWER_BITS) == upper] - (upper << LOWER_BITS)
-            values, counts = lowers.unique(return_counts=True)
-            found[upper][name] = values.cpu(), counts.cpu()
+    blocks: Iterable[tuple[str, Tensor]], uppers: Sequence[set[int]]
+) -> list[dict[int, dict[str, list[Tensor]]]]:
+    # For each expert, upper half and parameter: the lower halves that occur.
+    found: list[dict[int, dict[str, list[Tensor]]]] = [
+        {upper: {} for upper in wanted} for wanted in uppers
+    ]
+    for name, magnitudes in blocks:
+        bits = _bits(magnitudes)
+        for row, of_expert in zip(bits, found, strict=True):
+            for upper, parts in of_expert.items():
+                low, high = upper << LOWER_BITS, (upper + 1) << LOWER_BITS
+                lowers = row[(row >= low) & (row < high)] - low
+                parts.setdefault(name, []).append(lowers.cpu())
     return found
 
 
 def _threshold(
-    lowers: Mapping[str, tuple[Tensor, Tensor]], *, upper: int, rank: int
+    lowers: Mapping[str, Sequence[Tensor]],
+    names: Sequence[str],
+    *,
+    upper: int,
+    rank: int,
 ) -> TrimThreshold:
     """Find the entry of a rank, from 1, among those with one upper half."""
-    histogram = torch.zeros(1 << LOWER_BITS, dtype=torch.int64)
-    for values, counts in lowers.values():
-        histogram[values.long()] += counts
+    joined = {name: torch.cat(list(lowers[name])) for name in names}
+    everything = torch.cat(list(joined.values()))
+    histogram = torch.bincount(everything, minlength=1 << LOWER_BITS)
     at_least = histogram.flip(0).cumsum(0).flip(0)
     lower = int((at_least >= max(rank, 1)).nonzero()[-1])
     left = rank - int(at_least[lower] - histogram[lower])
     ties_kept: dict[str, int] = {}
-    for name, (values, counts) in lowers.items():
-        ties_kept[name] = min(left, int(counts[values == lower].sum()))
+    for name, values in joined.items():
+        ties_kept[name] = min(left, int((values == lower).sum()))
         left -= ties_kept[name]
     bits = torch.tensor((upper << LOWER_BITS) | lower, dtype=torch.int32)
     return TrimThreshold(float(bits.view(torch.float32)), ties_kept)
-
-
-def _first_ties(
-    is_tie: Bool[Tensor, "*shape"], ties_kept: int
-) -> Bool[Tensor, "*shape"]:
-    first = torch.zeros_like(is_tie).flatten()
-    first[is_tie.flatten().nonzero()[:ties_kept, 0]] = True
-    return first.view(is_tie.shape)

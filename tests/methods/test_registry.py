@@ -45,8 +45,8 @@ GOLDEN = {
         -0.467248,
         0.789977,
     ),
-    "dare-v1": (-1.116675, 0.391803, 0.524970, -0.012405, -0.471822, -0.132352),
-    "ties-v1": (0.000000, -0.953753, 0.939530, 0.412118, -0.287903, 0.936473),
+    "dare-v2": (-1.116675, 0.391803, 0.524970, -0.012405, -0.471822, -0.132352),
+    "ties-v2": (0.000000, -0.953753, 0.939530, 0.412118, -0.287903, 0.936473),
     "fisher-v1": (-0.835662, -0.788038, 0.404354, -0.126256, -0.866861, 0.969276),
     "regmean-v1": (-1.755666, -0.035024, 0.573046, 0.278961, -1.420592, 1.000407),
     "mats-v1": (-3.049220, 1.759463, 1.197212, 1.027387, -2.456908, 0.685702),
@@ -286,10 +286,10 @@ def test_a_sweep_returns_exactly_what_merges_return(name):
             if not isinstance(value, str)
         ]
     swept = list(sweep(experts, recipes, pretrained, statistics, seed=5))
-    assert sorted(str(made.identity()) for made, _ in swept) == sorted(
+    assert sorted(str(made.identity()) for made, _, _ in swept) == sorted(
         str(asked.identity()) for asked in recipes
     )
-    for made, merged in swept:
+    for made, _, merged in swept:
         expected = merge(experts, made, pretrained, statistics, seed=5)
         assert_close(merged, expected, rtol=0, atol=0)
 

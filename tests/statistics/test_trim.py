@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 from mergegrid.errors import InputError, NonFiniteError
 from mergegrid.statistics.trim import (
     TrimThreshold,
+    kept_entries,
     trim_flops,
     trim_thresholds,
-    trimmed,
 )
+
+
+def trimmed(entries, threshold, ties_kept):
+    left = None if ties_kept is None else torch.tensor([ties_kept])
+    kept = kept_entries(entries.float().abs()[None], torch.tensor([threshold]), left)
+    return entries.where(kept[0], 0)
 
 
 def kept_by_sorting(task_vector, k):

@@ -1,0 +1,406 @@
+"""Blocks: a stretch of one parameter in all models, and what is computed from it once.
+
+Several merges of the same experts ask for the same task vectors, draws and trimmed task
+vectors; a block computes each when it is first asked for. Blocks are small enough for
+the processor's cache, which makes element-wise methods several times faster than going
+over whole tensors.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mergegrid.errors import NonFiniteError
+from mergegrid.methods.method import Method, Option
+from mergegrid.pieces import Piece
+from mergegrid.randomness import uniform
+from mergegrid.statistics.trim import TrimThreshold, kept_entries
+
+ENTRIES_IN_CACHE = 1 << 18
+"""Entries of all experts together in a block, on a CPU (1 MiB in float32)."""
+
+ENTRIES_ON_DEVICE = 1 << 26
+"""The same on an accelerator, where what counts is to launch few operations."""
+
+SELECTION = "selection"
+"""Suffix of the name under which a random selection is drawn: not that of a parameter,
+so that it is independent of what else is drawn for it."""
+
+TrimKey = tuple[object, ...]
+"""What tells one way of trimming from another."""
+
+
+@dataclass
+class Whole:
+    """What is known about "the model" of one recipe, apart from single tensors."""
+
+    norms: Tensor | None = None
+    """L2 norm of each expert, float64."""
+
+    trims: list[TrimThreshold] | None = None
+    """Trim threshold of each expert."""
+
+    surveys: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """The method's surveys by name."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How tensors are handed to methods, the same for all blocks of a cohort."""
+
+    experts: tuple[str, ...]
+    """Names of the experts."""
+
+    seed: int
+    """For draws."""
+
+    device: torch.device
+    """Where arithmetic happens."""
+
+    @property
+    def block(self) -> int:
+        """Entries of a block, a multiple of what the generator draws at once."""
+        total = ENTRIES_IN_CACHE if self.device.type == "cpu" else ENTRIES_ON_DEVICE
+        return max(1024, total // len(self.experts) // 1024 * 1024)
+
+
+class Block:
+    """A stretch of one parameter.
+
+    Args:
+        reading: what all blocks have in common.
+        piece: what was read.
+        start: the first entry, counted from the parameter's first.
+        stop: the one after the last.
+        shape: the parameter's shape, for a block that is a whole tensor; else None.
+        ties_left: ways of trimming to the number of ties that each expert may still
+            keep in this parameter; brought forward by what this block keeps.
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        piece: Piece,
+        start: int,
+        stop: int,
+        shape: tuple[int, ...] | None,
+        ties_left: dict[TrimKey, Tensor],
+    ) -> None:
+        self.name = piece.span.name
+        self.start = start
+        self.stop = stop
+        self.shape = (stop - start,) if shape is None else shape
+        self._reading = reading
+        self._rows = piece.rows
+        self._within = slice(start - piece.span.start, stop - piece.span.start)
+        self._ties_left = ties_left
+        self._found: dict[object, Tensor] = {}
+
+    def argument(
+        self, argument: str, method: Method, options: Mapping[str, Option], whole: Whole
+    ) -> Tensor | None:
+        """Give a tensor that a method asks for.
+
+        Args:
+            argument: which, by the names of `mergegrid.methods.method`.
+            method: the method.
+            options: the recipe's options.
+            whole: what is known about the model as a whole.
+
+        Returns:
+            The tensor; None for what the method needs with other options only.
+
+        Raises:
+            ValueError: if there is no such tensor.
+        """
+        if argument in method.surveys:
+            return whole.surveys.get(argument)
+        match argument:
+            case "experts":
+                return self.experts()
+            case "pretrained":
+                return self.pretrained()
+            case "task_vectors":
+                return self.task_vectors(method, options)
+            case "trimmed":
+                if whole.trims is None:
+                    return None
+                return self.trimmed(method, options, whole.trims)
+            case "uniform":
+                return self.uniform()
+            case "norms":
+                assert whole.norms is not None, "norms are taken before merging"
+                return whole.norms.to(self._reading.device)
+            case "fisher" | "signs":
+                return self._statistic(argument)
+            case "grams" | "gradients":
+                return self._matrices(argument)
+            case _:
+                raise ValueError(f"The engine has no {argument!r} for a method.")
+
+    def experts(self) -> Tensor:
+        """Put the parameter of every expert together.
+
+        Returns:
+            [expert, *shape], float32.
+        """
+        if "experts" not in self._found:
+            stacked = self._stack(self._rows["experts"])
+            self._refuse_non_finite(stacked, "expert")
+            self._found["experts"] = stacked
+        return self._found["experts"]
+
+    def pretrained(self) -> Tensor:
+        """Give the pretrained parameter.
+
+        Returns:
+            [*shape], float32.
+
+        Raises:
+            NonFiniteError: if it holds NaN or infinity.
+        """
+        if "pretrained" not in self._found:
+            (row,) = self._rows["pretrained"]
+            base = self._to_device(row[self._within]).view(self.shape)
+            if not _is_finite(base):
+                raise NonFiniteError(
+                    f"The pretrained model has NaN or infinity in its parameter "
+                    f"{self.name!r}."
+                )
+            self._found["pretrained"] = base
+        return self._found["pretrained"]
+
+    def raw_task_vectors(self) -> Tensor:
+        """Subtract the pretrained parameter from every expert's.
+
+        Returns:
+            [expert, *shape], float32.
+        """
+        if "task_vectors" not in self._found:
+            self._found["task_vectors"] = self.experts() - self.pretrained()
+        return self._found["task_vectors"]
+
+    def task_vectors(self, method: Method, options: Mapping[str, Option]) -> Tensor:
+        """Give the task vectors as a method sees them: sparsified, if it does that.
+
+        Args:
+            method: the method.
+            options: the recipe's options.
+
+        Returns:
+            [expert, *shape], float32.
+        """
+        if method.sparsify is None:
+            return self.raw_task_vectors()
+        key = sparsify_key(method, options)
+        if key not in self._found:
+            tensors = [
+                self.uniform() if argument == "uniform" else self.raw_task_vectors()
+                for argument in method.sparsify_arguments
+            ]
+            given = {name: options[name] for name in method.sparsified_options}
+            self._found[key] = method.sparsify(*tensors, **given)
+        return self._found[key]
+
+    def magnitudes(self, method: Method, options: Mapping[str, Option]) -> Tensor:
+        """Give what decides which entries of the task vectors are kept.
+
+        Args:
+            method: a method that trims.
+            options: the recipe's options.
+
+        Returns:
+            [expert, *shape], not negative.
+        """
+        if options["selection"] == "random":
+            if SELECTION not in self._found:
+                self._found[SELECTION] = self._draw(SELECTION)
+            return self._found[SELECTION]
+        return self.task_vectors(method, options).abs()
+
+    def trimmed(
+        self,
+        method: Method,
+        options: Mapping[str, Option],
+        trims: list[TrimThreshold],
+    ) -> Tensor:
+        """Set all but a model's largest entries to zero.
+
+        Args:
+            method: a method that trims.
+            options: the recipe's options.
+            trims: the threshold of each expert.
+
+        Returns:
+            [expert, *shape], float32.
+        """
+        key = trim_key(method, options)
+        if key not in self._found:
+            self._found[key] = self._trim(key, method, options, trims)
+        return self._found[key]
+
+    def uniform(self) -> Tensor:
+        """Draw a number for every entry.
+
+        Returns:
+            [expert, *shape], in [0, 1).
+        """
+        if "uniform" not in self._found:
+            self._found["uniform"] = self._draw("")
+        return self._found["uniform"]
+
+    def is_unchanged(self, *, with_base: bool) -> bool:
+        """Tell whether the stretch is the same in all models.
+
+        Args:
+            with_base: whether the pretrained model is one of them.
+
+        Returns:
+            Whether all are equal, entry by entry.
+        """
+        experts = self.experts()
+        reference = self.pretrained() if with_base else experts[0]
+        # Nearly all that differ do so at once.
+        first = experts.reshape(len(experts), -1)[:, :16]
+        if not bool((first == reference.reshape(-1)[:16]).all()):
+            return False
+        return bool((experts == reference).all())
+
+    def _trim(
+        self,
+        key: TrimKey,
+        method: Method,
+        options: Mapping[str, Option],
+        trims: list[TrimThreshold],
+    ) -> Tensor:
+        task_vectors = self.task_vectors(method, options)
+        magnitudes = self.magnitudes(method, options)
+        device = self._reading.device
+        thresholds = torch.tensor(
+            [trim.threshold for trim in trims], dtype=torch.float32, device=device
+        )
+        if options["selection"] == "threshold":
+            return task_vectors * kept_entries(magnitudes, thresholds, None)
+        if key not in self._ties_left:
+            counts = [trim.ties_kept.get(self.name, 0) for trim in trims]
+            self._ties_left[key] = torch.tensor(counts, device=device)
+        left = self._ties_left[key]
+        kept = kept_entries(magnitudes, thresholds, left)
+        if self.shape == (self.stop - self.start,):  # more blocks may follow
+            each = (-1,) + (1,) * (magnitudes.dim() - 1)
+            equal = magnitudes == thresholds.view(each)
+            met = equal.reshape(len(equal), -1).sum(dim=1)
+            self._ties_left[key] = (left - met).clamp(min=0)
+        return task_vectors * kept
+
+    def _draw(self, purpose: str) -> Tensor:
+        parameter = f"{self.name}/{purpose}" if purpose else self.name
+        draws = [
+            uniform(self._reading.seed, expert, parameter, self.shape, start=self.start)
+            for expert in self._reading.experts
+        ]
+        return torch.stack(draws).to(self._reading.device)
+
+    def _statistic(self, argument: str) -> Tensor | None:
+        if argument not in self._rows:
+            return None
+        if argument not in self._found:
+            stacked = self._stack(self._rows[argument])
+            if not _is_finite(stacked):
+                raise NonFiniteError(self._bad_statistic(argument, stacked))
+            self._found[argument] = stacked[0] if argument == "signs" else stacked
+        return self._found[argument]
+
+    def _matrices(self, argument: str) -> Tensor | None:
+        if argument not in self._rows:
+            return None
+        if argument not in self._found:
+            rows = [self._to_device(row) for row in self._rows[argument]]
+            width = math.isqrt(rows[0].numel())
+            stacked = torch.stack(rows).view(len(rows), width, width)
+            if not _is_finite(stacked):
+                raise NonFiniteError(self._bad_statistic(argument, stacked))
+            self._found[argument] = stacked
+        return self._found[argument]
+
+    def _stack(self, rows: list[Tensor]) -> Tensor:
+        stacked = torch.empty(
+            (len(rows), self.stop - self.start),
+            dtype=torch.float32,
+            device=self._reading.device,
+        )
+        for into, row in zip(stacked, rows, strict=True):
+            into.copy_(row[self._within])
+        return stacked.view(len(rows), *self.shape)
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._reading.device, torch.float32)
+
+    def _refuse_non_finite(self, stacked: Tensor, thing: str) -> None:
+        if _is_finite(stacked):
+            return
+        for expert, row in zip(self._reading.experts, stacked, strict=True):
+            if not bool(torch.isfinite(row).all()):
+                raise NonFiniteError(
+                    f"The {thing} {expert!r} has NaN or infinity in its parameter "
+                    f"{self.name!r}."
+                )
+
+    def _bad_statistic(self, argument: str, stacked: Tensor) -> str:
+        if argument == "signs":
+            return f"The given signs have NaN or infinity at {self.name!r}."
+        named = {"grams": "gram", "gradients": "gradient"}.get(argument, argument)
+        expert = next(
+            expert
+            for expert, row in zip(self._reading.experts, stacked, strict=True)
+            if not bool(torch.isfinite(row).all())
+        )
+        return (
+            f"The {named} statistic of expert {expert!r} has NaN or infinity at "
+            f"{self.name!r}."
+        )
+
+
+def sparsify_key(method: Method, options: Mapping[str, Option]) -> TrimKey:
+    """Tell one way of sparsifying from another.
+
+    Args:
+        method: the method.
+        options: the recipe's options.
+
+    Returns:
+        Equal for recipes whose task vectors are the same.
+    """
+    if method.sparsify is None:
+        return ()
+    return (
+        method.sparsify.__qualname__,
+        *((name, options[name]) for name in method.sparsified_options),
+    )
+
+
+def trim_key(method: Method, options: Mapping[str, Option]) -> TrimKey:
+    """Tell one way of trimming from another.
+
+    Args:
+        method: a method that trims.
+        options: the recipe's options.
+
+    Returns:
+        Equal for recipes whose trimmed task vectors are the same.
+    """
+    return (
+        "trim",
+        *sparsify_key(method, options),
+        options["density"],
+        options["selection"],
+        options.get("scope"),
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # A sum is one reading of the numbers; if it overflows, they are looked at.
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())

@@ -1,0 +1,182 @@
+"""Finishing: from merged task vectors to a merged model.
+
+The scale is applied last, so that recipes that differ in it alone share everything
+else; then values are cast, once, to the types of the pretrained model.
+"""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from mergegrid.cohort import Cohort
+from mergegrid.depth import layer_positions, scale_at
+from mergegrid.methods import get_method
+from mergegrid.methods.method import Option, Recipe
+from mergegrid.parameters import Role
+from mergegrid.sources import read_whole
+
+FINISHING = frozenset({"scale", "depth_scale", "layer_scales", "match_norm"})
+"""The options that are applied last."""
+
+
+def unscaled(recipe: Recipe) -> dict[str, Option]:
+    """Leave the options out that are applied last.
+
+    Args:
+        recipe: the recipe.
+
+    Returns:
+        Method and options; equal for recipes that share everything up to there.
+    """
+    is_scaled = get_method(recipe.method).scale is not None
+    options = {
+        name: value
+        for name, value in recipe.options.items()
+        if not (is_scaled and name in FINISHING)
+    }
+    return {"method": recipe.method, "options": options}
+
+
+class Finishing:
+    """The last step of merges of a cohort.
+
+    Args:
+        cohort: the experts.
+        dtype: the type of the merged model's floating-point tensors; None for those of
+            the pretrained model, or else of the first expert.
+    """
+
+    def __init__(self, cohort: Cohort, dtype: torch.dtype | None) -> None:
+        self.cohort = cohort
+        self.dtype = dtype
+        self.positions = layer_positions(cohort.layout.infos)
+
+    def type_of(self, name: str) -> torch.dtype:
+        """Tell the type of a merged tensor.
+
+        Args:
+            name: the tensor.
+
+        Returns:
+            Its type.
+        """
+        own = self.cohort.layout.infos[name].dtype
+        return self.dtype if self.dtype and own.is_floating_point else own
+
+    def stretch(
+        self,
+        recipe: Recipe,
+        name: str,
+        start: int,
+        merged: Tensor,
+        norm_factor: float = 1.0,
+    ) -> Tensor:
+        """Finish a stretch of a parameter.
+
+        Args:
+            recipe: the recipe.
+            name: the parameter.
+            start: index of the stretch's first entry.
+            merged: [entry], float32: of methods with a scale, the merged task vector.
+            norm_factor: what brings the merged task vector to its norm.
+
+        Returns:
+            [entry], in the type of the merged model, where the reference is.
+        """
+        if get_method(recipe.method).scale is not None:
+            options = recipe.options
+            factor = norm_factor * scale_at(
+                name,
+                self.positions,
+                scale=options["scale"],
+                depth_scale=options["depth_scale"],
+                layer_scales=options["layer_scales"],
+            )
+            base = self.cohort.reference.read(name, start, start + merged.numel())
+            merged = torch.add(
+                base.to(merged.device, torch.float32), merged, alpha=factor
+            )
+        return merged.to(self.type_of(name))
+
+    def rest(self, name: str) -> Tensor | None:
+        """Give what of a tensor is not merged.
+
+        Args:
+            name: a tensor, one that no other name comes before.
+
+        Returns:
+            Flat: of integers the whole tensor, of parameters the rows that not all
+            models have; None if there are none.
+        """
+        layout = self.cohort.layout
+        merges = layout.roles[name] in {Role.MERGED, Role.AVERAGED}
+        start = layout.entries(name) if merges else 0
+        stop = layout.infos[name].entries
+        if merges and start == stop:
+            return None
+        return self.cohort.reference.read(name, start, stop).to(self.type_of(name))
+
+    def averaged(self, name: str) -> Tensor:
+        """Average a running statistic.
+
+        Args:
+            name: the tensor.
+
+        Returns:
+            Flat, in the type of the merged model.
+        """
+        rows = [
+            read_whole(source, name).float() for source in self.cohort.experts.values()
+        ]
+        return torch.stack(rows).mean(dim=0).reshape(-1).to(self.type_of(name))
+
+    def model(
+        self, recipe: Recipe, merged: Mapping[str, Tensor], norm_factor: float
+    ) -> dict[str, Tensor]:
+        """Finish a whole model.
+
+        Args:
+            recipe: the recipe.
+            merged: every parameter's flat entries, as `stretch` takes them.
+            norm_factor: see `stretch`.
+
+        Returns:
+            New tensors by name; tied ones are tied.
+        """
+        layout = self.cohort.layout
+        finished: dict[str, Tensor] = {}
+        for name, first in layout.first_name.items():
+            if first != name:
+                finished[name] = finished[first]
+                continue
+            info = layout.infos[name]
+            parts: list[Tensor] = []
+            if name in merged:
+                parts.append(self.stretch(recipe, name, 0, merged[name], norm_factor))
+            elif layout.roles[name] is Role.AVERAGED:
+                parts.append(self.averaged(name))
+            rest = self.rest(name)
+            if rest is not None:
+                parts.append(rest)
+            flat = torch.cat(parts) if len(parts) > 1 else parts[0]
+            if name in merged and flat.data_ptr() == merged[name].data_ptr():
+                flat = flat.clone()  # the merged parameter may be asked for again
+            elif layout.roles[name] in {Role.COPIED, Role.COUNTER}:
+                flat = flat.clone()
+            finished[name] = flat.view(info.shape)
+        return finished
+
+
+def l1_factor(sums: Collection[float], merged: float, experts: int) -> float:
+    """Tell what brings a merged task vector to the norm of the mean task vector.
+
+    Args:
+        sums: L1 norms of the sum of the task vectors, part by part.
+        merged: L1 norm of the merged task vector.
+        experts: how many there are.
+
+    Returns:
+        |sum of task vectors| / (M |merged|), with LiNeS' L1 norms; 1 if that is 0 / 0.
+    """
+    return sum(sums) / (experts * merged) if merged > 0 else 1.0

@@ -1,0 +1,99 @@
+"""Pieces: stretches of parameters, read from every source while others are merged.
+
+A parameter is one piece where a method must see it whole, and otherwise several, so
+that memory does not grow with the largest tensor. Pieces are read ahead by one thread,
+as far as a budget of bytes allows.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from torch import Tensor
+
+ENTRIES = 1 << 20
+"""Entries of a piece, where a parameter is read in several."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a parameter."""
+
+    name: str
+    """The parameter."""
+
+    start: int
+    """Index of its first entry, in row-major order."""
+
+    stop: int
+    """Index after its last entry."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a parameter in every model, as it was read."""
+
+    span: Span
+    """Which stretch."""
+
+    rows: dict[str, list[Tensor]]
+    """Argument of methods (`experts`, `fisher`, ...) to flat tensors in their own
+    types, one for each expert; `pretrained` and `signs` are a single one."""
+
+
+def spans(names: Iterable[tuple[str, int, bool]]) -> Iterator[Span]:
+    """Cut parameters into spans.
+
+    Args:
+        names: each parameter, its number of entries, and whether it must stay whole.
+
+    Yields:
+        The spans, in order.
+    """
+    for name, entries, is_whole in names:
+        if is_whole or entries <= ENTRIES:
+            yield Span(name, 0, entries)
+            continue
+        for start in range(0, entries, ENTRIES):
+            yield Span(name, start, min(start + ENTRIES, entries))
+
+
+def read_ahead(
+    wanted: Iterable[Span],
+    read: Callable[[Span], Piece],
+    size: Callable[[Span], int],
+    budget: int,
+) -> Iterator[Piece]:
+    """Read pieces in order, the next ones while one is worked on.
+
+    Args:
+        wanted: the spans, in order.
+        read: reads one.
+        size: says how many bytes one takes.
+        budget: how many bytes may be read and not yet given up, the piece in use
+            included; one piece is always read.
+
+    Yields:
+        The pieces.
+    """
+    waiting: deque[tuple[Future[Piece], int]] = deque()
+    ahead = iter(wanted)
+    held = 0
+    following = next(ahead, None)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as reader:
+        try:
+            while waiting or following is not None:
+                while following is not None and (
+                    not waiting or held + size(following) <= budget
+                ):
+                    held += size(following)
+                    task = reader.submit(read, following), size(following)
+                    waiting.append(task)
+                    following = next(ahead, None)
+                future, taken = waiting.popleft()
+                yield future.result()
+                held -= taken
+        finally:
+            for future, _ in waiting:
+                future.cancel()
