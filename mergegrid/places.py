@@ -1,0 +1,229 @@
+"""Places: directories and files on a disk or in a bucket, reached alike.
+
+Whole small files are read through fsspec; ranges of large ones on a disk by system
+calls, which several threads may make at once, and in a bucket by one request each.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from torch import Tensor
+
+from mergegrid.errors import InputError, StorageError
+
+MOST_AT_ONCE = 1 << 30
+"""Bytes that one system call is asked for; Linux gives no more than 2 GiB."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or directory."""
+
+    files: Any
+    """The fsspec file system that it is in."""
+
+    path: str
+    """Where it is there."""
+
+    text: str
+    """How it was written, for messages and reports."""
+
+    @classmethod
+    def of(cls, text: str, relative_to: Path | None = None) -> "Place":
+        """Find what a path or URL means.
+
+        Args:
+            text: a path, or a URL that fsspec knows, such as `s3://bucket/prefix`.
+            relative_to: what a relative path starts from; None for here.
+
+        Returns:
+            The place, whether there is something or not.
+
+        Raises:
+            InputError: if the kind of URL is unknown, or needs a package that is not
+                installed.
+        """
+        if "://" not in text:
+            path = (relative_to or Path()) / Path(text).expanduser()
+            return cls(LocalFileSystem(), str(path), text)
+        protocol = text.partition("://")[0]
+        try:
+            # What other processes have written since is to be seen.
+            options = {"use_listings_cache": False} if protocol == "s3" else {}
+            files, path = fsspec.core.url_to_fs(text, **options)
+        except ImportError:
+            raise InputError(
+                f"To read {text}, install the package for {protocol}://: "
+                f"pip install 'mergegrid[s3]'."
+            ) from None
+        except ValueError:
+            raise InputError(f"{text} is no path and no URL that is known.") from None
+        return cls(files, path, text)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on a disk."""
+        return isinstance(self.files, LocalFileSystem)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    def inside(self, name: str) -> "Place":
+        """Give a file in this directory.
+
+        Args:
+            name: its name there.
+
+        Returns:
+            The file.
+        """
+        path = f"{self.path.rstrip('/')}/{name}"
+        return Place(self.files, path, f"{self.text.rstrip('/')}/{name}")
+
+    def is_file(self) -> bool:
+        """Tell whether there is a file.
+
+        Returns:
+            Whether there is.
+        """
+        with explained(self):
+            return bool(self.files.isfile(self.path))
+
+    def is_directory(self) -> bool:
+        """Tell whether there is a directory.
+
+        Returns:
+            Whether there is; in a bucket, whether anything lies under it.
+        """
+        with explained(self):
+            return bool(self.files.isdir(self.path))
+
+    def listed(self) -> list["Place"]:
+        """List the files in this directory, not those in its directories.
+
+        Returns:
+            The files, sorted by name.
+        """
+        with explained(self):
+            found = self.files.ls(self.path, detail=True)
+        names = sorted(
+            entry["name"].rstrip("/").rpartition("/")[2]
+            for entry in found
+            if entry["type"] == "file" and not entry["name"].endswith("/")
+        )
+        return [self.inside(name) for name in names]
+
+    def size(self) -> int:
+        """Tell how large the file is.
+
+        Returns:
+            Its size in bytes.
+        """
+        with explained(self):
+            return int(self.files.size(self.path))
+
+    def bytes(self, start: int = 0, stop: int | None = None) -> bytes:
+        """Read the file, or a range of it.
+
+        Args:
+            start: the first byte.
+            stop: the one after the last; None for the file's end.
+
+        Returns:
+            The bytes.
+        """
+        with explained(self):
+            return bytes(self.files.cat_file(self.path, start, stop))
+
+
+class Ranges:
+    """A file whose ranges are read into tensors, by several threads if need be.
+
+    Args:
+        place: the file.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._descriptor: int | None = None
+        if place.is_local:
+            with explained(place):
+                self._descriptor = os.open(place.path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(self._descriptor)  # pyright: ignore[reportArgumentType]
+
+    def read(self, start: int, entries: int, dtype: torch.dtype) -> Tensor:
+        """Read numbers.
+
+        Args:
+            start: where they start, in bytes.
+            entries: how many they are.
+            dtype: their type.
+
+        Returns:
+            [entries], in memory of its own.
+
+        Raises:
+            StorageError: if the file ends before.
+        """
+        size = entries * dtype.itemsize
+        if self._descriptor is None:
+            found = bytearray(self.place.bytes(start, start + size) if size else b"")
+            if len(found) < size:
+                raise StorageError(f"{self.place.text} is cut off.")
+            if not size:
+                return torch.empty(0, dtype=dtype)
+            return torch.frombuffer(found, dtype=dtype)
+        into = torch.empty(size, dtype=torch.uint8)
+        window = memoryview(into.numpy())
+        done = 0
+        with explained(self.place):
+            while done < size:
+                count = os.preadv(
+                    self._descriptor, [window[done : done + MOST_AT_ONCE]], start + done
+                )
+                if not count:
+                    raise StorageError(f"{self.place.text} is cut off.")
+                done += count
+        return into.view(dtype)
+
+
+@contextmanager
+def explained(place: Place) -> Iterator[None]:
+    """Turn what file systems raise into one line that names the place.
+
+    Args:
+        place: what is read.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StorageError: for errors of the file system, of the network and of the server.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        words = error.strerror or str(error) or type(error).__name__
+        raise StorageError(
+            f"Cannot read {place.text}: {' '.join(words.split()).rstrip('.')}."
+        ) from None
+    except Exception as error:
+        # botocore's own errors (no credentials, no region) are no OSErrors.
+        if not type(error).__module__.startswith(("botocore", "aiobotocore")):
+            raise
+        words = " ".join(str(error).split()).rstrip(".")
+        raise StorageError(f"Cannot read {place.text}: {words}.") from None
