@@ -8,15 +8,15 @@ from dashboards.palette import color, title
 from dashboards.text import DASH, duration, percent, quantity
 
 _HEAD = (
-    '<th class="text">method</th><th class="text">chosen options</th><th>held-in</th>'
-    "<th>generalization</th><th>normalized</th><th>average<br>rank</th>"
+    '<th class="text">method</th><th>models</th><th class="text">chosen options</th>'
+    "<th>held-in</th><th>generalization</th><th>normalized</th><th>average<br>rank</th>"
     "<th>merge<br>FLOPs</th><th>statistics<br>FLOPs</th><th>amortized<br>time</th>"
     "<th>recipes<br>tried</th>"
 )
 
 
 def board(rows: Rows) -> str:
-    """Write the leaderboard, merges first and models for reference below them.
+    """Write the leaderboard: merges, then those with a model per task, then references.
 
     Args:
         rows: of the question `leaderboard`, best first.
@@ -25,7 +25,8 @@ def board(rows: Rows) -> str:
         HTML; the best merge in each kind of accuracy is bold.
     """
     merged = [row for row in rows if row["kind"] == "merged"]
-    references = [row for row in rows if row["kind"] != "merged"]
+    others = [row for row in rows if row["kind"] == "per_task"]
+    others += [row for row in rows if row["kind"] == "reference"]
     best = {
         column: max(
             (row[column] for row in merged if row[column] is not None), default=None
@@ -33,9 +34,11 @@ def board(rows: Rows) -> str:
         for column in ("held_in", "generalization", "normalized")
     }
     lines = [_line(row, best, "") for row in merged]
-    for index, row in enumerate(references):
-        kind = "reference first-reference" if index == 0 else "reference"
-        lines.append(_line(row, {}, kind))
+    last = "merged"
+    for row in others:
+        first = "first-reference" if row["kind"] != last else ""
+        lines.append(_line(row, {}, f"reference {first}".strip()))
+        last = row["kind"]
     return (
         '<div class="scroll"><table class="leaderboard">'
         f"<thead><tr>{_HEAD}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
@@ -43,19 +46,19 @@ def board(rows: Rows) -> str:
 
 
 def _line(row: Row, best: Mapping[str, float | None], kind: str) -> str:
-    merged = row["kind"] == "merged"
+    was_tuned = row["kind"] != "reference"
     rank = DASH if row["average_rank"] is None else f"{row['average_rank']:.1f}"
     dot = f'<span class="dot" style="background:{color(row["method"])}"></span>'
     return (
         f'<tr class="{kind}"><td class="text">{dot}{escape(title(row["method"]))}</td>'
-        f'<td class="text">{escape(row["options"] or "")}</td>'
+        f'<td>{row["models"]}</td><td class="text">{escape(row["options"] or "")}</td>'
         f"{_accuracy(row, 'held_in', best)}"
         f"{_accuracy(row, 'generalization', best)}"
         f"{_accuracy(row, 'normalized', best)}"
         f"<td>{rank}</td><td>{quantity(row['merge_flops'])}</td>"
         f"<td>{quantity(row['statistics_flops'] or None)}</td>"
         f"<td>{duration(row['amortized_seconds'])}</td>"
-        f"<td>{row['recipes_tried'] if merged else DASH}</td></tr>"
+        f"<td>{row['recipes_tried'] if was_tuned else DASH}</td></tr>"
     )
 
 

@@ -27,7 +27,7 @@ def findings(answers: Mapping[str, Rows]) -> list[str]:
     merged = [row for row in board if row["kind"] == "merged"]
     if not merged:
         return []
-    references = {row["method"]: row for row in board if row["kind"] != "merged"}
+    references = {row["method"]: row for row in board if row["kind"] == "reference"}
     found = [_best(merged, references, "held_in", "held-in tasks")]
     if any(row["generalization"] is not None for row in merged):
         generalizing = [row for row in merged if row["generalization"] is not None]

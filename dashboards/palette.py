@@ -22,6 +22,7 @@ STAGES = {
     "multitask": "#6f7a8a",
     "fisher": "#2c9a74",
     "gram": "#e08e5c",
+    "gradient": "#b5546b",
     "trim": "#174a86",
     "norms": "#d1a730",
     "merge": "#8d2a67",

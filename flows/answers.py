@@ -7,8 +7,9 @@ from storage.results import Results
 from storage.root import Root
 
 LEADERBOARD = """
-    SELECT method, options, held_in, held_in_se, generalization, generalization_se,
-           normalized, average_rank, merge_flops, statistics_flops, amortized_seconds
+    SELECT method, models, options, held_in, held_in_se,
+           generalization, generalization_se, normalized, average_rank,
+           merge_flops, statistics_flops, amortized_seconds
     FROM leaderboard
     WHERE experiment = ? AND subset = 1 -- the largest set of experts
     ORDER BY held_in DESC, method
@@ -56,6 +57,7 @@ def leaderboard(results: Results, experiment: str) -> Answers:
         "Leaderboard: test accuracy in percent, options chosen on validation",
         [
             "method",
+            "models",
             "options",
             "held-in",
             "generalization",
@@ -69,13 +71,14 @@ def leaderboard(results: Results, experiment: str) -> Answers:
             (
                 row[0],
                 row[1],
-                _percent(row[2], row[3]),
-                _percent(row[4], row[5]),
-                _number(row[6], ".3f"),
-                _number(row[7], ".1f"),
-                _number(row[8], ".2e"),
+                row[2],
+                _percent(row[3], row[4]),
+                _percent(row[5], row[6]),
+                _number(row[7], ".3f"),
+                _number(row[8], ".1f"),
                 _number(row[9], ".2e"),
-                _number(row[10], ".2f"),
+                _number(row[10], ".2e"),
+                _number(row[11], ".2f"),
             )
             for row in rows
         ],

@@ -3,12 +3,13 @@
 from flows.run import DEFAULT_ROOT, flow_of, run_steps
 from flows.schedule import Outcome
 from mergegrid.experiment import Experiment
-from tasks.measure import fisher_task, gram_task, norms_task
+from tasks.measure import fisher_task, gradient_task, gram_task, norms_task
 from tasks.trim import trim_task
 
 TASKS = {
     "fisher": fisher_task,
     "gram": gram_task,
+    "gradient": gradient_task,
     "norms": norms_task,
     "trim": trim_task,
 }
@@ -16,5 +17,5 @@ TASKS = {
 
 @flow_of("measure", run_name="measure {experiment.name}")
 def measure(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
-    """Measure Fisher, Gram matrices, norms and trim thresholds of every expert."""
+    """Measure the statistics of every expert that methods need."""
     return run_steps(experiment, root, TASKS)

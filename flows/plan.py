@@ -80,7 +80,9 @@ class Plan:
                 group.append([])
             group[-1].extend(sweep)
         ordered = [unit for group in units.values() for unit in group]
-        awaited = {key for entry in cells for key in entry.best_of}
+        awaited = {
+            key for entry in cells for keys in entry.best_of.values() for key in keys
+        }
         return sorted(
             ordered, key=lambda unit: not any(e.step.key in awaited for e in unit)
         )

@@ -111,11 +111,16 @@ def measure_cost(device: torch.device | str = "cpu") -> Generator[Cost]:
             torch.cuda.synchronize(device)
         cost.seconds = time.perf_counter() - start
         cost.peak_memory = (
-            torch.cuda.max_memory_allocated(device) if on_gpu else _resident_peak()
+            torch.cuda.max_memory_allocated(device) if on_gpu else peak_memory()
         )
 
 
-def _resident_peak() -> int:
+def peak_memory() -> int:
+    """Tell the most that the process has held in memory since it started.
+
+    Returns:
+        Bytes.
+    """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kibibytes everywhere but on macOS.
     return peak if sys.platform == "darwin" else peak * 1024

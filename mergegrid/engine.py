@@ -7,6 +7,7 @@ systems in float64, and the merged model has the types of the pretrained one (or
 first expert).
 """
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -42,6 +43,9 @@ class Merged(NamedTuple):
 
     parameters: Parameters
     """The model."""
+
+    seconds: float
+    """Time that it took: its own, and its share of what all recipes had in common."""
 
 
 def merge(
@@ -275,6 +279,7 @@ def _sweep_groups(
 def _merge_batch(
     cohort: Cohort, groups: Sequence[Sequence[Recipe]]
 ) -> Iterator[Merged]:
+    start = time.perf_counter()
     variants = [_variant(group[0]) for group in groups]
     for variant in variants:
         cohort.explain(variant)
@@ -296,16 +301,24 @@ def _merge_batch(
     found = measure(cohort, variants)
     merge_pass(cohort, dict.fromkeys(cohort.parameters, every), found, keep)
     finishing = Finishing(cohort, None)
+    own = found.seconds
+    recipes = sum(map(len, groups))
+    common = (time.perf_counter() - start - sum(own.values())) / recipes
     for number, group in enumerate(groups):
         merged, held[number] = held[number], {}
+        shared = common + own.get(number, 0.0) / len(group)
         for recipe in group:
+            start = time.perf_counter()
             factor = _norm_factor(cohort, recipe, merged)
-            if not variants[number].method.per_task:
-                yield Merged(recipe, None, finishing.model(recipe, merged, factor))
-                continue
-            for index, expert in enumerate(experts):
-                rows = {name: tensor[index] for name, tensor in merged.items()}
-                yield Merged(recipe, expert, finishing.model(recipe, rows, factor))
+            tasks = experts if variants[number].method.per_task else [None]
+            for index, task in enumerate(tasks):
+                rows = merged
+                if task is not None:
+                    rows = {name: tensor[index] for name, tensor in merged.items()}
+                model = finishing.model(recipe, rows, factor)
+                spent = time.perf_counter() - start + shared / len(tasks)
+                yield Merged(recipe, task, model, spent)
+                start = time.perf_counter()
 
 
 def _norm_factor(cohort: Cohort, recipe: Recipe, merged: Mapping[str, Tensor]) -> float:

@@ -18,8 +18,8 @@ from mergegrid.methods import get_method
 from mergegrid.methods.method import Method, Option
 
 BEST = "best"
-"""An option's value: the scale that task arithmetic does best with on held-in
-validation, over the same experts."""
+"""An option's value: the one that other cells over the same experts do best with on
+held-in validation; `Method.best` says which cells."""
 
 ONE_OVER_M = "1/M"
 """An option's value: one over the number of experts."""
@@ -66,23 +66,19 @@ class Cell:
 
     @property
     def waits(self) -> tuple[str, ...]:
-        """The options whose values wait for task arithmetic's scores."""
+        """The options whose values wait for other cells' scores."""
         return tuple(name for name, value in self.options.items() if value == BEST)
 
-    def resolved(self, best_scale: float | None) -> dict[str, Option]:
+    def resolved(self, best: Mapping[str, Option]) -> dict[str, Option]:
         """Fill in the options that waited.
 
         Args:
-            best_scale: task arithmetic's best scale over the same experts; None where
-                nothing waits.
+            best: each of them with its value.
 
         Returns:
             Every option with its value.
         """
-        return {
-            name: best_scale if value == BEST else value
-            for name, value in self.options.items()
-        }
+        return dict(self.options) | dict(best)
 
 
 def expand(experiment: Experiment) -> tuple[Cell, ...]:
@@ -105,31 +101,52 @@ def expand(experiment: Experiment) -> tuple[Cell, ...]:
     for block in experiment.grid:
         for cell in _block_cells(block, held_in):
             cells.setdefault(canonical_json(cell.identity), cell)
-    scales = best_scale_cells(cells.values())
+    choosers = Choosers(cells.values())
     for cell in cells.values():
-        if cell.waits and cell.experts not in scales:
-            raise InputError(
-                f"{cell.method} takes the {cell.waits[0]} that task_arithmetic does "
-                f"best with, but the grid has no task_arithmetic over the same "
-                f"{len(cell.experts)} experts: add it, or give {cell.waits[0]} a value."
-            )
+        for option in cell.waits:
+            if not choosers.of(cell, option):
+                choice = get_method(cell.method).best[option]
+                others = f" with the same {', '.join(choice.alike)}" * bool(
+                    choice.alike
+                )
+                raise InputError(
+                    f"{cell.method} takes the {option} that {choice.method} does best "
+                    f"with, but the grid has no {choice.method} over the same "
+                    f"{len(cell.experts)} experts{others}: add it, or give {option} a "
+                    f"value."
+                )
     return tuple(cells.values())
 
 
-def best_scale_cells(cells: Iterable[Cell]) -> dict[tuple[str, ...], list[Cell]]:
-    """Find the cells that waiting cells take their best scale from.
+class Choosers:
+    """The cells among whose options others choose the best.
 
     Args:
         cells: the grid.
-
-    Returns:
-        Experts to task arithmetic's cells over them, in the grid's order.
     """
-    found: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        if cell.method == "task_arithmetic":
-            found.setdefault(cell.experts, []).append(cell)
-    return found
+
+    def __init__(self, cells: Iterable[Cell]) -> None:
+        self._cells: dict[tuple[str, tuple[str, ...]], list[Cell]] = {}
+        for cell in cells:
+            if not cell.waits:
+                self._cells.setdefault((cell.method, cell.experts), []).append(cell)
+
+    def of(self, cell: Cell, option: str) -> list[Cell]:
+        """Find the cells that an option waits for.
+
+        Args:
+            cell: a cell.
+            option: one that it waits with.
+
+        Returns:
+            The cells that are compared, in the grid's order.
+        """
+        choice = get_method(cell.method).best[option]
+        return [
+            other
+            for other in self._cells.get((choice.method, cell.experts), [])
+            if all(other.options[name] == cell.options[name] for name in choice.alike)
+        ]
 
 
 def nested_subsets(
@@ -192,9 +209,8 @@ def _block_cells(block: Block, held_in: tuple[str, ...]) -> Iterator[Cell]:
         for choice in block.methods:
             method = get_method(choice.name)
             _check_size(method, len(subset))
-            seeds = block.seeds if method.draws else (0,)
             for options, swept in _options(method, choice, len(subset)):
-                for seed in seeds:
+                for seed in block.seeds if method.draws(options) else (0,):
                     yield Cell(
                         method=method.name,
                         version=method.version,
@@ -253,7 +269,7 @@ def _options(
         # The recipe checks ranges and spells defaults out.
         spelt = dict(method.recipe(known).options)
         for name in waits:
-            if not isinstance(spelt[name], int | float):
+            if name not in method.best:
                 raise InputError(f"{method.name}: {name} cannot be {BEST!r}.")
             spelt[name] = BEST
         yield spelt, swept

@@ -5,7 +5,9 @@ surveys), for all merges of a batch together; the last one merges. Every paramet
 read once in a pass, and whatever several merges need of it is computed once.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +38,9 @@ class Measurements:
     )
     """Parameters that are the same in all models, without and with the pretrained one;
     only where a variant asked."""
+
+    seconds: dict[int, float] = field(default_factory=dict[int, float])
+    """Time that merging by each variant took so far, apart from what all share."""
 
 
 def measure(cohort: Cohort, variants: Sequence[Variant]) -> Measurements:
@@ -91,7 +96,7 @@ def merge_pass(
             else found.wholes[number]
             for number, variant in variants.items()
         }
-        here = Measurements(wholes, found.unchanged)
+        here = Measurements(wholes, found.unchanged, found.seconds)
         by_entry = {
             number: variant
             for number, variant in variants.items()
@@ -121,8 +126,9 @@ def _merge_block(
         elif variant.method.merge_all is not None:
             together.setdefault(_bundle(variant), []).append(number)
         else:
-            merged = _call(block, variant, found.wholes[number], variant.method.merge)
-            emit(number, block.name, block.start, _flat(merged, variant))
+            with _timed(found.seconds, [number]):
+                merged = _call(block, variant, found.wholes[number])
+                emit(number, block.name, block.start, _flat(merged, variant))
     for numbers in together.values():
         first = variants[numbers[0]]
         assert first.method.merge_all is not None, "asked above"
@@ -133,9 +139,19 @@ def _merge_block(
             for argument in first.method.arguments
         ]
         recipes = [_merge_options(variants[number]) for number in numbers]
-        results = first.method.merge_all(*tensors, recipes=recipes)
-        for number, merged in zip(numbers, results, strict=True):
-            emit(number, block.name, block.start, _flat(merged, first))
+        with _timed(found.seconds, numbers):
+            results = first.method.merge_all(*tensors, recipes=recipes)
+            for number, merged in zip(numbers, results, strict=True):
+                emit(number, block.name, block.start, _flat(merged, first))
+
+
+@contextmanager
+def _timed(seconds: dict[int, float], numbers: Sequence[int]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    share = (time.perf_counter() - start) / len(numbers)
+    for number in numbers:
+        seconds[number] = seconds.get(number, 0.0) + share
 
 
 def _without_merging(
@@ -172,14 +188,12 @@ def _fallback(block: Block, variant: Variant) -> Tensor:
     return result
 
 
-def _call(
-    block: Block, variant: Variant, whole: Whole, function: Callable[..., Tensor]
-) -> Tensor:
+def _call(block: Block, variant: Variant, whole: Whole) -> Tensor:
     tensors = [
         block.argument(argument, variant.method, variant.options, whole)
         for argument in variant.method.arguments
     ]
-    return function(*tensors, **_merge_options(variant))
+    return variant.method.merge(*tensors, **_merge_options(variant))
 
 
 def _merge_options(variant: Variant) -> dict[str, Option]:
@@ -263,7 +277,7 @@ def _norms_and_unchanged(
     squares: list[dict[str, float]] = [
         dict.fromkeys(cohort.parameters, 0.0) for _ in cohort.experts
     ]
-    reading = {name: variants for name in cohort.parameters}
+    reading = dict.fromkeys(cohort.parameters, variants)
     for piece in cohort.pieces(reading):
         name = piece.span.name
         for block in cohort.blocks(piece, {}):

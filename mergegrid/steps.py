@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from mergegrid.canonical import JSON, digest
 from mergegrid.experiment import Experiment
-from mergegrid.grid import Cell, best_scale_cells, expand
+from mergegrid.grid import Cell, Choosers, expand
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Need
 from mergegrid.suites.suite import Task
@@ -24,14 +24,15 @@ VERSIONS = {
     "multitask": 1,
     "fisher": 1,
     "gram": 1,
+    "gradient": 1,
     "norms": 1,
     "trim": 1,
     "score": 1,
-    "cell": 1,
+    "cell": 2,
 }
 """Version of every step; raise it when a change to the code changes its results."""
 
-STATISTICS = ("fisher", "gram", "norms", "trim")
+STATISTICS = ("fisher", "gram", "gradient", "norms", "trim")
 """The steps that measure a statistic of one expert."""
 
 
@@ -80,13 +81,20 @@ class Scored:
     )
     """Kind of statistic to expert to the key of its artifact."""
 
-    best_of: tuple[str, ...] = ()
-    """Keys of the cells among which the best scale is looked up."""
+    best_of: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict[str, tuple[str, ...]], hash=False
+    )
+    """Option that waits to the keys of the cells among which its best value is."""
 
     @property
     def is_reference(self) -> bool:
         """Whether nothing is merged: pretrained, individual expert, multitask."""
         return self.step.name == "score"
+
+    @property
+    def is_per_task(self) -> bool:
+        """Whether there is a model for each expert's task, instead of one for all."""
+        return not self.is_reference and get_method(self.cell.method).per_task
 
 
 @dataclass(frozen=True)
@@ -220,13 +228,14 @@ def build_steps(experiment: Experiment) -> Steps:
         evaluated("individual", _reference("individual", (task,)), expert)
     evaluated("multitask", _reference("multitask", tuple(experts)), multitask)
 
-    scales = best_scale_cells(cells)
+    choosers = Choosers(cells)
     keys: dict[int, str] = {}
     # Cells that wait for others' scores come after those they wait for.
     for cell in sorted(cells, key=lambda cell: bool(cell.waits)):
-        best_of = (
-            [keys[id(other)] for other in scales[cell.experts]] if cell.waits else []
-        )
+        best_of = {
+            option: tuple(keys[id(other)] for other in choosers.of(cell, option))
+            for option in cell.waits
+        }
         entry = measured.scored(cell, best_of)
         keys[id(cell)] = entry.step.key
         scored[entry.step.key] = entry
@@ -255,7 +264,7 @@ class _Measured:
         self.experts = experts
         self.steps: dict[str, Step] = {}
 
-    def scored(self, cell: Cell, best_of: list[str]) -> Scored:
+    def scored(self, cell: Cell, best_of: Mapping[str, tuple[str, ...]]) -> Scored:
         """Describe a cell as a step, with the statistics that it reads."""
         needs = get_method(cell.method).needs_of(cell.options)
         statistics: dict[str, dict[str, str]] = {}
@@ -286,22 +295,22 @@ class _Measured:
                 *(key for kind in statistics.values() for key in kind.values()),
                 self.pretrain.key,
                 self.data.key,
-                *best_of,
+                *(key for keys in best_of.values() for key in keys),
             ),
             _label(cell),
         )
-        return Scored(step, cell, models, statistics, tuple(best_of))
+        return Scored(step, cell, models, statistics, best_of)
 
     def _statistic(self, kind: str, expert: str, cell: Cell) -> Step:
         model = self.experts[expert]
         inputs: dict[str, JSON] = {"expert": model.key}
         parents: tuple[str, ...] = (model.key,)
         label = expert
-        if kind in {"fisher", "gram"}:
+        if kind in {"fisher", "gram", "gradient"}:
             settings = getattr(self.experiment.statistics, kind)
             inputs |= settings.model_dump(mode="json")
             inputs |= {"data": self.data.key, "task": expert}
-            inputs |= {"seed": self.experiment.seed} if kind == "fisher" else {}
+            inputs |= {} if kind == "gram" else {"seed": self.experiment.seed}
             # The pretrained model's artifact says how to build the model.
             parents = (model.key, self.pretrain.key, self.data.key)
         elif kind == "trim":

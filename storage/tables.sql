@@ -21,7 +21,8 @@ CREATE TABLE cells (           -- key: experiment, definition, cell
     experiment VARCHAR,
     definition VARCHAR,
     cell VARCHAR,              -- key of the step that scored it
-    kind VARCHAR,              -- merged, or reference: nothing was merged
+    kind VARCHAR,              -- merged; per_task: into a model for each task; or
+                               -- reference: nothing was merged
     method VARCHAR,            -- or pretrained, individual, multitask
     method_version BIGINT,
     options JSON,              -- every option with its value

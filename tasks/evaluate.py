@@ -13,7 +13,7 @@ from tasks.workspace import Workspace
 
 
 def evaluate_as(
-    workspace: Workspace, model: nn.Module, entry: Scored
+    workspace: Workspace, model: nn.Module, entry: Scored, task: str | None = None
 ) -> tuple[dict[tuple[str, Split], Tally], Cost]:
     """Evaluate a model on the tasks that count for a cell.
 
@@ -25,11 +25,14 @@ def evaluate_as(
         workspace: the experiment at its root.
         model: the model.
         entry: the cell, or the model for reference.
+        task: the one task that the model is for, where a cell has one for each.
 
     Returns:
         (task, split) to what was counted, and the cost.
     """
     tasks = workspace.steps.tasks
+    if task is not None:
+        return _evaluate(workspace, model, [(task, "validation"), (task, "test")])
     held_in = entry.cell.experts or [task.name for task in tasks if task.held_in]
     splits: dict[Split, list[str]] = {
         "validation": list(held_in),
@@ -38,6 +41,12 @@ def evaluate_as(
     wanted: list[tuple[str, Split]] = [
         (name, split) for split, names in splits.items() for name in names
     ]
+    return _evaluate(workspace, model, wanted)
+
+
+def _evaluate(
+    workspace: Workspace, model: nn.Module, wanted: list[tuple[str, Split]]
+) -> tuple[dict[tuple[str, Split], Tally], Cost]:
     with measure_cost() as cost:
         examples = {name: workspace.test_examples(*name) for name in wanted}
         tallies = evaluate_tasks(model, examples)

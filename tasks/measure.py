@@ -1,4 +1,4 @@
-"""Prefect tasks that measure statistics of one expert: Fisher, Gram matrices, norms."""
+"""Prefect tasks that measure statistics of one expert on its data, and its norms."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 
 from mergegrid.statistics.fisher import diagonal_fisher
 from mergegrid.statistics.gram import gram_matrices
+from mergegrid.statistics.kfac import output_gradient_grams
 from mergegrid.statistics.norms import squared_norms
 from mergegrid.steps import Step
 from mergegrid.suites.suite import Progress
@@ -46,6 +47,24 @@ def measure_gram(
     return {}
 
 
+def measure_gradient(
+    workspace: Workspace, step: Step, into: Path, _advance: Progress
+) -> Mapping[str, Any]:
+    """Measure the Gram matrices of an expert's output gradients on its own task."""
+    settings = workspace.experiment.statistics.gradient
+    model = workspace.model(workspace.parameters(step.inputs["expert"]))
+    examples = workspace.data.examples(step.inputs["task"], settings.split)
+    gradients = output_gradient_grams(
+        model,
+        examples,
+        variant=settings.variant,
+        limit=settings.examples,
+        seed=workspace.experiment.seed,
+    )
+    save_tensors(into / STATISTIC, gradients)
+    return {}
+
+
 def measure_norms(
     workspace: Workspace, step: Step, into: Path, _advance: Progress
 ) -> Mapping[str, Any]:
@@ -58,4 +77,5 @@ def measure_norms(
 
 fisher_task = step_task("fisher", measure_fisher)
 gram_task = step_task("gram", measure_gram)
+gradient_task = step_task("gradient", measure_gradient)
 norms_task = step_task("norms", measure_norms)

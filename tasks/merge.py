@@ -5,22 +5,27 @@ what the cells have in common is computed once, each merged model is written int
 one model that is evaluated, and each cell is recorded as soon as it is scored.
 """
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from mergegrid.canonical import canonical_json
-from mergegrid.costs import Cost, measure_cost
-from mergegrid.engine import merge_flops, sweep
+from mergegrid.costs import Cost, measure_cost, peak_memory
+from mergegrid.engine import Merged, merge_flops, sweep
+from mergegrid.evaluation import Tally
 from mergegrid.measured import Statistics
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Need, Recipe
 from mergegrid.statistics.trim import TrimThreshold
 from mergegrid.steps import Scored
+from mergegrid.suites.suite import Split
 from storage.tensors import load_tensors
-from tasks.choose import best_scale
+from tasks.choose import best_options
 from tasks.evaluate import evaluate_as
 from tasks.progress import News, tell
 from tasks.record import cell_row, score_rows
@@ -59,24 +64,48 @@ def score_cells(workspace: Workspace, keys: list[str]) -> bool:
                 name = canonical_json(recipe.identity())
                 merges.setdefault(name, (recipe, []))[1].append(entry)
         recipes = [recipe for recipe, _ in merges.values()]
-        merged_models = sweep(experts, recipes, pretrained, statistics, seed=seed)
-        for _ in recipes:
-            with measure_cost() as merging:
-                recipe, merged = next(merged_models)
-                workspace.family.set_parameters(model, merged)
-            cost = _with_flops(workspace, merging + shared, recipe, len(experts))
-            for entry in merges[canonical_json(recipe.identity())][1]:
-                tallies, evaluating = evaluate_as(workspace, model, entry)
-                costs = {"merge": cost, "evaluate": evaluating}
-                rows = score_rows(workspace.steps, entry, tallies, costs)
-                rows.append(cell_row(workspace.steps, entry, recipe.options))
-                workspace.ledger.append(entry.step.key, rows)
-                tell(News("done", entry.step.key))
+        models = sweep(experts, recipes, pretrained, statistics, seed=seed)
+        # The models of a recipe, one or one for each task, come one after the other.
+        for name, of_recipe in itertools.groupby(
+            models, key=lambda made: canonical_json(made.recipe.identity())
+        ):
+            recipe, alike = merges[name]
+            _score(workspace, model, recipe, alike, of_recipe, shared)
     return True
 
 
+def _score(
+    workspace: Workspace,
+    model: nn.Module,
+    recipe: Recipe,
+    entries: Sequence[Scored],
+    models: Iterable[Merged],
+    shared: Cost,
+) -> None:
+    """Evaluate the models of one recipe and record the cells that they are."""
+    tallies: dict[str, dict[tuple[str, Split], Tally]] = {}
+    evaluating: dict[str, Cost] = {}
+    merging = shared
+    for made in models:
+        workspace.family.set_parameters(model, made.parameters)
+        merging += Cost(seconds=made.seconds, peak_memory=peak_memory())
+        for entry in entries:
+            found, cost = evaluate_as(workspace, model, entry, made.task)
+            key = entry.step.key
+            tallies.setdefault(key, {}).update(found)
+            evaluating[key] = evaluating.get(key, Cost()) + cost
+    merging = _with_flops(workspace, merging, recipe, len(entries[0].models))
+    for entry in entries:
+        key = entry.step.key
+        costs = {"merge": merging, "evaluate": evaluating[key]}
+        rows = score_rows(workspace.steps, entry, tallies[key], costs)
+        rows.append(cell_row(workspace.steps, entry, recipe.options))
+        workspace.ledger.append(key, rows)
+        tell(News("done", key))
+
+
 def recipe_of(workspace: Workspace, entry: Scored) -> Recipe:
-    """Complete a cell's recipe, looking up the scale that it waited for.
+    """Complete a cell's recipe, looking up the options that it waited for.
 
     Args:
         workspace: the experiment at its root.
@@ -85,7 +114,7 @@ def recipe_of(workspace: Workspace, entry: Scored) -> Recipe:
     Returns:
         The recipe, with a value for every option.
     """
-    best = best_scale(workspace, entry.best_of) if entry.best_of else None
+    best = best_options(workspace, entry)
     return get_method(entry.cell.method).recipe(entry.cell.resolved(best))
 
 

@@ -112,7 +112,7 @@ def cell_row(steps: Steps, entry: Scored, options: Mapping[str, Option]) -> Row:
         "experiment": steps.experiment.name,
         "definition": steps.definition,
         "cell": entry.step.key,
-        "kind": "reference" if entry.is_reference else "merged",
+        "kind": _kind(entry),
         "method": cell.method,
         "method_version": cell.version,
         "options": canonical_json(options),
@@ -122,6 +122,12 @@ def cell_row(steps: Steps, entry: Scored, options: Mapping[str, Option]) -> Row:
         "sample": cell.sample,
         "seed": cell.seed,
     }
+
+
+def _kind(entry: Scored) -> str:
+    if entry.is_reference:
+        return "reference"
+    return "per_task" if entry.is_per_task else "merged"
 
 
 def experiment_row(steps: Steps) -> Row:

@@ -26,7 +26,7 @@ PARAMETERS = "parameters.safetensors"
 """Payload of an expert: the parameters that are merged."""
 
 STATISTIC = "statistic.safetensors"
-"""Payload of a Fisher or Gram artifact: a tensor for each parameter."""
+"""Payload of a Fisher, Gram or gradient artifact: a tensor for each parameter."""
 
 NORMS = "norms.json"
 """Payload of a norms artifact: the squared norm of each parameter."""

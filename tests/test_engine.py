@@ -315,7 +315,7 @@ def test_recipes_that_differ_in_scale_come_one_after_the_other():
         for scale in (0.1, 0.5)
         for density in (0.2, 0.4)
     ]
-    made = [recipe for recipe, _, _ in sweep(experts, recipes, pretrained)]
+    made = [made.recipe for made in sweep(experts, recipes, pretrained)]
     assert [(r.options["density"], r.options["scale"]) for r in made] == [
         (0.2, 0.1),
         (0.2, 0.5),

@@ -88,7 +88,7 @@ def test_a_cell_that_waits_for_the_best_scale_follows_what_it_waits_for(experime
     ]
     assert waiting
     for entry in waiting:
-        assert sorted(entry.best_of) == sorted(candidates)
+        assert sorted(entry.best_of["scale"]) == sorted(candidates)
 
 
 def test_the_definition_changes_with_the_grid_and_not_with_the_name(experiment):

@@ -2,6 +2,7 @@
 SELECT
     method,
     kind,
+    models,
     options,
     held_in,
     held_in_se,

@@ -10,13 +10,13 @@ SELECT
     (
         SELECT count(*)
         FROM current_cells AS cells
-        WHERE cells.experiment = $experiment AND cells.kind = 'merged'
+        WHERE cells.experiment = $experiment AND cells.kind <> 'reference'
     ) AS cells,
     (
         SELECT count(DISTINCT scores.cell)
         FROM scores
         JOIN current_cells AS cells USING (cell)
-        WHERE cells.experiment = $experiment AND cells.kind = 'merged'
+        WHERE cells.experiment = $experiment AND cells.kind <> 'reference'
     ) AS scored,
     (
         SELECT count(DISTINCT scores.task)

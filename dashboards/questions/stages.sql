@@ -10,7 +10,7 @@ JOIN amortized_costs AS costs
     ON costs.experiment = entries.experiment AND costs.cell = entries.cell
 WHERE recipes.experiment = $experiment
     AND recipes.subset = 1
-    AND recipes.kind = 'merged'
+    AND recipes.kind <> 'reference'
     AND recipes.is_chosen
 GROUP BY recipes.method, costs.stage
 ORDER BY recipes.method, costs.stage

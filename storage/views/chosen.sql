@@ -10,4 +10,4 @@ SELECT
     recipes.subset
 FROM recipes
 JOIN subsets USING (experiment, subset)
-WHERE recipes.is_chosen AND recipes.kind = 'merged'
+WHERE recipes.is_chosen AND recipes.kind <> 'reference'

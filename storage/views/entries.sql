@@ -14,7 +14,7 @@ FROM current_cells AS cells
 JOIN subsets
     ON cells.experiment = subsets.experiment
     AND CASE
-        WHEN cells.kind = 'merged' THEN cells.experts = subsets.experts
+        WHEN cells.kind <> 'reference' THEN cells.experts = subsets.experts
         WHEN cells.method = 'individual'
             THEN list_contains(subsets.experts, cells.experts[1])
         ELSE true

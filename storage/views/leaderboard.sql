@@ -5,6 +5,10 @@ SELECT
     subsets.size,                    -- number of experts
     subsets.sample,                  -- nested sample that they belong to; 0: none
     recipes.method,
+    CASE
+        WHEN recipes.kind = 'per_task' OR recipes.method = 'individual' THEN 'per task'
+        ELSE 'one'
+    END AS models,                   -- one for all tasks, or one for each
     readable(recipes.swept) AS options,  -- chosen, of those that were swept
     recipes.held_in,                 -- mean test accuracy over the experts' tasks
     recipes.held_in_se,              -- its standard error

@@ -14,7 +14,7 @@ sharing AS (
     FROM uses
     JOIN current_cells AS cells USING (experiment, cell)
     JOIN costs USING (step)
-    WHERE uses.step <> uses.cell AND cells.kind = 'merged'
+    WHERE uses.step <> uses.cell AND cells.kind <> 'reference'
     GROUP BY uses.experiment, costs.stage
 )
 

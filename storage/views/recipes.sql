@@ -8,7 +8,10 @@ WITH cost AS (
         sum(own_paper_flops) FILTER (stage = 'merge') AS merge_paper_flops,
         sum(own_seconds) FILTER (stage = 'merge') AS merge_seconds,
         coalesce(
-            sum(unshared_flops) FILTER (stage IN ('fisher', 'gram', 'trim', 'norms')), 0
+            sum(unshared_flops) FILTER (
+                stage IN ('fisher', 'gram', 'gradient', 'trim', 'norms')
+            ),
+            0
         ) AS statistics_flops,
         sum(amortized_seconds) AS amortized_seconds,
         sum(unshared_seconds) AS unshared_seconds
@@ -39,7 +42,7 @@ summary AS (
         avg(merge_flops) AS merge_flops,
         avg(merge_paper_flops) AS merge_paper_flops,
         avg(merge_seconds) AS merge_seconds,
-        CASE WHEN kind = 'merged' THEN avg(statistics_flops) END AS statistics_flops,
+        CASE WHEN kind <> 'reference' THEN avg(statistics_flops) END AS statistics_flops,
         -- One needs all individual experts, but only one seed.
         sum(amortized_seconds) / count(DISTINCT seed) AS amortized_seconds,
         avg(unshared_seconds) AS unshared_seconds

@@ -4,7 +4,7 @@ WITH swept AS (
         recipes.*,
         unnest(json_keys(recipes.swept)) AS option
     FROM recipes
-    WHERE recipes.kind = 'merged'
+    WHERE recipes.kind <> 'reference'
 ),
 
 -- The other swept options: only recipes that agree in them lie on one line.

@@ -14,8 +14,8 @@ FROM (
         experts,
         len(experts) AS size,
         min(sample) AS sample,
-        bool_or(kind = 'merged') AS is_merged
+        bool_or(kind <> 'reference') AS is_merged
     FROM current_cells
-    WHERE kind = 'merged' OR method = 'multitask'
+    WHERE kind <> 'reference' OR method = 'multitask'
     GROUP BY experiment, experts
 )

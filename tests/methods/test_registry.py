@@ -286,12 +286,14 @@ def test_a_sweep_returns_exactly_what_merges_return(name):
             if not isinstance(value, str)
         ]
     swept = list(sweep(experts, recipes, pretrained, statistics, seed=5))
-    assert sorted(str(made.identity()) for made, _, _ in swept) == sorted(
+    assert sorted(str(made.recipe.identity()) for made in swept) == sorted(
         str(asked.identity()) for asked in recipes
     )
-    for made, _, merged in swept:
-        expected = merge(experts, made, pretrained, statistics, seed=5)
-        assert_close(merged, expected, rtol=0, atol=0)
+    for made in swept:
+        expected = merge(
+            experts, made.recipe, pretrained, statistics, seed=5, task=made.task
+        )
+        assert_close(made.parameters, expected, rtol=0, atol=0)
 
 
 @every_method
