@@ -32,4 +32,5 @@ def unit_label(unit: list[Scored]) -> str:
         Its methods and the number of experts.
     """
     methods = ", ".join(dict.fromkeys(entry.cell.method for entry in unit))
-    return f"{methods} of {len(unit[0].cell.experts)} ({len(unit)} cells)"
+    sizes = sorted({len(entry.cell.experts) for entry in unit})
+    return f"{methods} of {', '.join(map(str, sizes))} ({len(unit)} cells)"

@@ -60,8 +60,9 @@ class Plan:
     def units(self) -> list[list[Scored]]:
         """Group the cells that have to be scored into units of work.
 
-        The cells of a unit are over the same experts, and all or none of them wait for
-        other cells' scores. A method's sweep is not cut.
+        The cells of a unit are over the same experts, or over subsets of one nested
+        sample, which share sums; all or none of them wait for other cells' scores. A
+        method's sweep is not cut.
 
         Returns:
             The units; those that others wait for come first.
@@ -75,7 +76,8 @@ class Plan:
             sweeps.setdefault(shared, []).append(entry)
         units: dict[tuple[object, ...], list[list[Scored]]] = {}
         for (waits, experts, *_), sweep in sweeps.items():
-            group = units.setdefault((waits, experts), [[]])
+            sample = sweep[0].cell.sample
+            group = units.setdefault((waits, sample or experts), [[]])
             if group[-1] and len(group[-1]) + len(sweep) > size:
                 group.append([])
             group[-1].extend(sweep)

@@ -7,14 +7,14 @@ over whole tensors.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from mergegrid.errors import NonFiniteError
-from mergegrid.methods.method import Method, Option
+from mergegrid.methods.method import Method, Need, Option
 from mergegrid.pieces import Piece
 from mergegrid.randomness import uniform
 from mergegrid.statistics.trim import TrimThreshold, kept_entries
@@ -33,15 +33,47 @@ TrimKey = tuple[object, ...]
 """What tells one way of trimming from another."""
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A merge up to what is done last; recipes that differ in that alone share it."""
+
+    method: Method
+    """The method."""
+
+    options: Mapping[str, Option]
+    """Every option of the method."""
+
+    members: tuple[int, ...]
+    """Which of a cohort's experts it merges, in the cohort's order."""
+
+    @property
+    def is_whole_tensor(self) -> bool:
+        """Whether it needs every parameter as a whole."""
+        method, options = self.method, self.options
+        return (
+            method.is_whole_tensor(options)
+            or options.get("scope") == "tensor"
+            or any(
+                survey.is_per_tensor(options) and survey.is_asked(options)
+                for survey in method.surveys.values()
+            )
+        )
+
+    @property
+    def reads_pretrained(self) -> bool:
+        """Whether the pretrained parameters are read to merge."""
+        return Need.PRETRAINED in self.method.needs_of(self.options)
+
+
 @dataclass
 class Whole:
     """What is known about "the model" of one recipe, apart from single tensors."""
 
     norms: Tensor | None = None
-    """L2 norm of each expert, float64."""
+    """L2 norm of each expert of the cohort, float64."""
 
     trims: list[TrimThreshold] | None = None
-    """Trim threshold of each expert."""
+    """Trim threshold of each expert of the cohort."""
 
     surveys: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """The method's surveys by name."""
@@ -98,16 +130,14 @@ class Block:
         self._within = slice(start - piece.span.start, stop - piece.span.start)
         self._ties_left = ties_left
         self._found: dict[object, Tensor] = {}
+        self._sums: dict[object, dict[frozenset[int], Tensor]] = {}
 
-    def argument(
-        self, argument: str, method: Method, options: Mapping[str, Option], whole: Whole
-    ) -> Tensor | None:
+    def argument(self, argument: str, variant: Variant, whole: Whole) -> Tensor | None:
         """Give a tensor that a method asks for.
 
         Args:
             argument: which, by the names of `mergegrid.methods.method`.
-            method: the method.
-            options: the recipe's options.
+            variant: the merge.
             whole: what is known about the model as a whole.
 
         Returns:
@@ -116,8 +146,39 @@ class Block:
         Raises:
             ValueError: if there is no such tensor.
         """
+        method, options = variant.method, variant.options
         if argument in method.surveys:
             return whole.surveys.get(argument)
+        found = self._argument(argument, method, options, whole)
+        if found is None or argument in {"pretrained", "signs"}:
+            return found
+        return self._rows_of(found, variant.members)
+
+    def total(self, variant: Variant) -> Tensor:
+        """Sum what a method merges over its experts, going on from a smaller sum.
+
+        Args:
+            variant: a merge by a method that takes nothing but a sum.
+
+        Returns:
+            [*shape], float64.
+        """
+        method, options = variant.method, variant.options
+        of_experts = method.sum_of == "experts"
+        key = "experts" if of_experts else ("sum", *sparsify_key(method, options))
+        known = self._sums.setdefault(key, {})
+        members = frozenset(variant.members)
+        if members not in known:
+            rows = self.experts() if of_experts else self.task_vectors(method, options)
+            smaller = max((s for s in known if s < members), key=len, default=None)
+            missing = sorted(members - (smaller or frozenset()))
+            part = self._rows_of(rows, missing).sum(dim=0, dtype=torch.float64)
+            known[members] = part if smaller is None else known[smaller] + part
+        return known[members]
+
+    def _argument(
+        self, argument: str, method: Method, options: Mapping[str, Option], whole: Whole
+    ) -> Tensor | None:
         match argument:
             case "experts":
                 return self.experts()
@@ -252,22 +313,30 @@ class Block:
             self._found["uniform"] = self._draw("")
         return self._found["uniform"]
 
-    def is_unchanged(self, *, with_base: bool) -> bool:
+    def is_unchanged(self, members: Sequence[int], *, with_base: bool) -> bool:
         """Tell whether the stretch is the same in all models.
 
         Args:
-            with_base: whether the pretrained model is one of them.
+            members: the experts that are merged.
+            with_base: whether the pretrained model is one of the models.
 
         Returns:
             Whether all are equal, entry by entry.
         """
-        experts = self.experts()
+        experts = self._rows_of(self.experts(), members)
         reference = self.pretrained() if with_base else experts[0]
         # Nearly all that differ do so at once.
         first = experts.reshape(len(experts), -1)[:, :16]
         if not bool((first == reference.reshape(-1)[:16]).all()):
             return False
         return bool((experts == reference).all())
+
+    def _rows_of(self, tensor: Tensor, members: Sequence[int]) -> Tensor:
+        if len(members) == len(self._reading.experts):
+            return tensor
+        if list(members) == list(range(members[0], members[-1] + 1)):
+            return tensor[members[0] : members[-1] + 1]
+        return tensor[list(members)]
 
     def _trim(
         self,

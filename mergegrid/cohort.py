@@ -4,17 +4,17 @@ It knows the layout and reads pieces; what is computed from them is `mergegrid.p
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from mergegrid.blocks import Block, Reading
+from mergegrid.blocks import Block, Reading, Variant
 from mergegrid.errors import InputError, MissingPrerequisiteError
 from mergegrid.layout import Vocabulary, make_layout
 from mergegrid.measured import ARGUMENTS, Measured, Statistics, is_covered
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods import get_method
+from mergegrid.methods.method import Method, Recipe
 from mergegrid.parameters import Role
 from mergegrid.pieces import Piece, Span, read_ahead, spans
 from mergegrid.sources import InMemory, Source
@@ -27,32 +27,6 @@ parameters must stay whole."""
 
 BYTES_AHEAD = 1 << 26
 """How many bytes may be read at a time where parameters are small."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A merge up to what is done last; recipes that differ in that alone share it."""
-
-    method: Method
-    options: Mapping[str, Option]
-
-    @property
-    def is_whole_tensor(self) -> bool:
-        """Whether it needs every parameter as a whole."""
-        method, options = self.method, self.options
-        return (
-            method.is_whole_tensor(options)
-            or options.get("scope") == "tensor"
-            or any(
-                survey.is_per_tensor(options) and survey.is_asked(options)
-                for survey in method.surveys.values()
-            )
-        )
-
-    @property
-    def reads_pretrained(self) -> bool:
-        """Whether the pretrained parameters are read to merge."""
-        return Need.PRETRAINED in self.method.needs_of(self.options)
 
 
 class Cohort:
@@ -99,6 +73,25 @@ class Cohort:
         self.parameters = self.layout.parameters()
         """The parameters to merge, each tensor once, sorted."""
 
+    def variant(
+        self, recipe: Recipe, experts: Collection[str] | None = None
+    ) -> Variant:
+        """Make a recipe a merge of this cohort.
+
+        Args:
+            recipe: the recipe.
+            experts: which experts to merge; None for all.
+
+        Returns:
+            The merge.
+        """
+        members = tuple(
+            index
+            for index, name in enumerate(self.experts)
+            if experts is None or name in experts
+        )
+        return Variant(get_method(recipe.method), recipe.options, members)
+
     def require(self, variant: Variant) -> None:
         """Check that everything is there that a merge cannot do without.
 
@@ -110,7 +103,7 @@ class Cohort:
             MissingPrerequisiteError: if something is not there.
         """
         method = variant.method
-        check_number(method, len(self.experts))
+        check_number(method, len(variant.members))
         if variant.reads_pretrained and self.pretrained is None:
             raise MissingPrerequisiteError(
                 f"{method.name} needs the pretrained parameters: pass them as "
@@ -130,7 +123,7 @@ class Cohort:
         """
         method = variant.method
         return is_covered(method, self.layout.shapes[name]) and not self.measured.lacks(
-            method, variant.options, name
+            method, variant.options, name, variant.members
         )
 
     def explain(self, variant: Variant) -> None:

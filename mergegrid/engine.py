@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from mergegrid.blocks import Variant
 from mergegrid.canonical import canonical_json
-from mergegrid.cohort import Cohort, Variant
+from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError, UnknownNameError
-from mergegrid.finish import Finishing, l1_factor, unscaled
+from mergegrid.finish import Finishing, norm_factor, unscaled
 from mergegrid.measured import Statistics, is_covered
 from mergegrid.methods import METHODS, get_method
 from mergegrid.methods.method import Coverage, Method, Recipe
@@ -41,11 +42,24 @@ class Merged(NamedTuple):
     task: str | None
     """The expert whose task it is for; None for one model for all."""
 
+    experts: tuple[str, ...]
+    """The experts that went in."""
+
     parameters: Parameters
     """The model."""
 
     seconds: float
     """Time that it took: its own, and its share of what all recipes had in common."""
+
+
+class Group(NamedTuple):
+    """Recipes that share everything but what is applied last."""
+
+    variant: Variant
+    """What they share."""
+
+    recipes: list[Recipe]
+    """The recipes."""
 
 
 def merge(
@@ -100,11 +114,12 @@ def sweep(
     pretrained: Parameters | None = None,
     statistics: Statistics | None = None,
     *,
+    subsets: Sequence[Collection[str]] | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     memory: int = MEMORY,
 ) -> Iterator[Merged]:
-    """Merge the same experts in several ways, at less than the price of several merges.
+    """Merge experts in several ways, at less than the price of several merges.
 
     Every merged model is what `merge` returns. Every parameter is read once for all
     recipes; they share task vectors, thresholds, draws, summed Gram matrices and the
@@ -117,6 +132,8 @@ def sweep(
         recipes: what to do with them. All are checked before the first merge.
         pretrained: see `merge`.
         statistics: see `merge`.
+        subsets: for each recipe, the experts that it merges; None for all of them.
+            Where a method is a sum, nested subsets share running sums.
         seed: see `merge`.
         device: see `merge`.
         memory: bytes of merged parameters to hold at a time; if not all recipes' fit,
@@ -129,23 +146,31 @@ def sweep(
 
     Raises:
         InputError: if a recipe is wrong, or not for this number of experts.
+        UnknownNameError: if a subset has an expert that is not given.
         LayoutError: if models or statistics do not fit one another.
         NonFiniteError: if there is NaN or infinity in a model or statistic.
         MissingPrerequisiteError: if a method needs something that is not given.
     """
     checked = [read_recipe(recipe) for recipe in recipes]
+    named = _named(experts)
+    of_recipes = [tuple(named)] * len(checked) if subsets is None else subsets
     cohort = Cohort(
-        {name: InMemory(parameters) for name, parameters in _named(experts).items()},
+        {name: InMemory(parameters) for name, parameters in named.items()},
         None if pretrained is None else InMemory(pretrained),
         statistics or {},
         seed=seed,
         device=torch.device(device),
     )
-    groups: dict[str, list[Recipe]] = {}
-    for recipe in checked:
-        groups.setdefault(canonical_json(unscaled(recipe)), []).append(recipe)
+    groups: dict[str, Group] = {}
+    for recipe, subset in zip(checked, of_recipes, strict=True):
+        for expert in subset:
+            if expert not in named:
+                raise UnknownNameError("expert", expert, named)
+        variant = cohort.variant(recipe, subset)
+        key = canonical_json([unscaled(recipe), variant.members])
+        groups.setdefault(key, Group(variant, []))[1].append(recipe)
     for group in groups.values():
-        cohort.require(_variant(group[0]))
+        cohort.require(group.variant)
     return _sweep_groups(cohort, list(groups.values()), memory)
 
 
@@ -254,18 +279,15 @@ def _named(
     return {str(index): expert for index, expert in enumerate(experts)}
 
 
-def _variant(recipe: Recipe) -> Variant:
-    return Variant(get_method(recipe.method), recipe.options)
-
-
 def _sweep_groups(
-    cohort: Cohort, groups: Sequence[Sequence[Recipe]], memory: int
+    cohort: Cohort, groups: Sequence[Group], memory: int
 ) -> Iterator[Merged]:
     entries = sum(cohort.layout.entries(name) for name in cohort.parameters)
-    batch: list[Sequence[Recipe]] = []
+    batch: list[Group] = []
     held = 0
     for group in groups:
-        models = len(cohort.experts) if get_method(group[0].method).per_task else 1
+        variant = group.variant
+        models = len(variant.members) if variant.method.per_task else 1
         size = 4 * entries * models
         if batch and held + size > memory:
             yield from _merge_batch(cohort, batch)
@@ -276,15 +298,12 @@ def _sweep_groups(
         yield from _merge_batch(cohort, batch)
 
 
-def _merge_batch(
-    cohort: Cohort, groups: Sequence[Sequence[Recipe]]
-) -> Iterator[Merged]:
+def _merge_batch(cohort: Cohort, groups: Sequence[Group]) -> Iterator[Merged]:
     start = time.perf_counter()
-    variants = [_variant(group[0]) for group in groups]
+    variants = [group.variant for group in groups]
     for variant in variants:
         cohort.explain(variant)
     held: list[dict[str, Tensor]] = [{} for _ in groups]
-    experts = list(cohort.experts)
 
     def keep(number: int, name: str, start: int, stretch: Tensor) -> None:
         if name not in held[number]:
@@ -300,38 +319,36 @@ def _merge_batch(
     every = dict(enumerate(variants))
     found = measure(cohort, variants)
     merge_pass(cohort, dict.fromkeys(cohort.parameters, every), found, keep)
-    finishing = Finishing(cohort, None)
+    recipes = sum(len(group.recipes) for group in groups)
     own = found.seconds
-    recipes = sum(map(len, groups))
     common = (time.perf_counter() - start - sum(own.values())) / recipes
     for number, group in enumerate(groups):
         merged, held[number] = held[number], {}
-        shared = common + own.get(number, 0.0) / len(group)
-        for recipe in group:
+        shared = common + own.get(number, 0.0) / len(group.recipes)
+        yield from _finish(cohort, group, merged, shared)
+
+
+def _finish(
+    cohort: Cohort, group: Group, merged: Mapping[str, Tensor], shared: float
+) -> Iterator[Merged]:
+    finishing = Finishing(cohort, None)
+    names = list(cohort.experts)
+    experts = tuple(names[index] for index in group.variant.members)
+    tasks = experts if group.variant.method.per_task else (None,)
+    for recipe in group.recipes:
+        start = time.perf_counter()
+        factor = 1.0
+        if recipe.options.get("match_norm"):
+            length = sum(
+                float(tensor.abs().sum(dtype=torch.float64))
+                for tensor in merged.values()
+            )
+            factor = norm_factor(cohort, group.variant, length)
+        for index, task in enumerate(tasks):
+            rows = merged
+            if task is not None:
+                rows = {name: tensor[index] for name, tensor in merged.items()}
+            model = finishing.model(recipe, rows, factor)
+            seconds = time.perf_counter() - start + shared / len(tasks)
+            yield Merged(recipe, task, experts, model, seconds)
             start = time.perf_counter()
-            factor = _norm_factor(cohort, recipe, merged)
-            tasks = experts if variants[number].method.per_task else [None]
-            for index, task in enumerate(tasks):
-                rows = merged
-                if task is not None:
-                    rows = {name: tensor[index] for name, tensor in merged.items()}
-                model = finishing.model(recipe, rows, factor)
-                spent = time.perf_counter() - start + shared / len(tasks)
-                yield Merged(recipe, task, model, spent)
-                start = time.perf_counter()
-
-
-def _norm_factor(cohort: Cohort, recipe: Recipe, merged: Mapping[str, Tensor]) -> float:
-    if not recipe.options.get("match_norm"):
-        return 1.0
-    variant = _variant(recipe)
-    reading = {name: [variant] for name in cohort.parameters}
-    sums = [
-        float(block.raw_task_vectors().sum(dim=0).abs().sum(dtype=torch.float64))
-        for piece in cohort.pieces(reading)
-        for block in cohort.blocks(piece, {})
-    ]
-    total = sum(
-        float(tensor.abs().sum(dtype=torch.float64)) for tensor in merged.values()
-    )
-    return l1_factor(sums, total, len(cohort.experts))

@@ -4,11 +4,12 @@ The scale is applied last, so that recipes that differ in it alone share everyth
 else; then values are cast, once, to the types of the pretrained model.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from mergegrid.blocks import Variant
 from mergegrid.cohort import Cohort
 from mergegrid.depth import layer_positions, scale_at
 from mergegrid.methods import get_method
@@ -168,15 +169,22 @@ class Finishing:
         return finished
 
 
-def l1_factor(sums: Collection[float], merged: float, experts: int) -> float:
+def norm_factor(cohort: Cohort, variant: Variant, merged: float) -> float:
     """Tell what brings a merged task vector to the norm of the mean task vector.
 
     Args:
-        sums: L1 norms of the sum of the task vectors, part by part.
+        cohort: the experts.
+        variant: the merge.
         merged: L1 norm of the merged task vector.
-        experts: how many there are.
 
     Returns:
         |sum of task vectors| / (M |merged|), with LiNeS' L1 norms; 1 if that is 0 / 0.
     """
-    return sum(sums) / (experts * merged) if merged > 0 else 1.0
+    members = list(variant.members)
+    reading = {name: [variant] for name in cohort.parameters}
+    summed = 0.0
+    for piece in cohort.pieces(reading):
+        for block in cohort.blocks(piece, {}):
+            total = block.raw_task_vectors()[members].sum(dim=0)
+            summed += float(total.abs().sum(dtype=torch.float64))
+    return summed / (len(members) * merged) if merged > 0 else 1.0

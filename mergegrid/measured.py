@@ -1,6 +1,6 @@
 """Statistics that experts come with, checked against the experts' parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -67,33 +67,45 @@ class Measured:
                 self.sources[need] = found
                 self.names[need] = checked
 
-    def has(self, need: Need, name: str) -> bool:
-        """Tell whether a parameter has a statistic in every expert.
+    def has(self, need: Need, name: str, members: Sequence[int]) -> bool:
+        """Tell whether a parameter has a statistic in every expert that is merged.
 
         A parameter that lacks it in one expert is treated alike in all of them.
 
         Args:
             need: the statistic.
             name: the parameter.
+            members: which experts are merged.
 
         Returns:
             Whether it has.
         """
-        return need in self.names and all(name in names for names in self.names[need])
+        if need not in self.names:
+            return False
+        of_experts = self.names[need]
+        owners = [0] if need is Need.SIGNS else members
+        return all(name in of_experts[owner] for owner in owners)
 
-    def lacks(self, method: Method, options: Mapping[str, Option], name: str) -> bool:
+    def lacks(
+        self,
+        method: Method,
+        options: Mapping[str, Option],
+        name: str,
+        members: Sequence[int],
+    ) -> bool:
         """Tell whether a method must leave a parameter out for want of statistics.
 
         Args:
             method: the method.
             options: its options.
             name: the parameter.
+            members: which experts are merged.
 
         Returns:
             Whether a statistic that the method needs is missing.
         """
         return any(
-            not self.has(need, name)
+            not self.has(need, name, members)
             for need in method.needs_of(options)
             if need in {*FROM_DATA, Need.SIGNS}
         )

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from mergegrid.blocks import Block, Whole, sparsify_key, trim_key
-from mergegrid.cohort import Cohort, Variant
+from mergegrid.blocks import Block, Variant, Whole, sparsify_key, trim_key
+from mergegrid.cohort import Cohort
+from mergegrid.methods.average import average_of_sum
 from mergegrid.methods.method import Fallback, Method, Need, Option, Survey
 from mergegrid.pieces import Piece
 from mergegrid.statistics.trim import TrimThreshold, thresholds_of
@@ -26,6 +27,10 @@ stretch, flat: merged parameters, or merged task vectors that are not yet scaled
 methods that yield a model for each task, [expert, entry]."""
 
 
+Readers: TypeAlias = tuple[tuple[int, ...], bool]
+"""The experts that a merge reads, and whether it reads the pretrained model."""
+
+
 @dataclass
 class Measurements:
     """What first passes have found."""
@@ -33,11 +38,10 @@ class Measurements:
     wholes: dict[int, Whole]
     """For each variant of the batch, by number."""
 
-    unchanged: dict[bool, frozenset[str]] = field(
-        default_factory=dict[bool, frozenset[str]]
+    unchanged: dict[Readers, frozenset[str]] = field(
+        default_factory=dict["Readers", frozenset[str]]
     )
-    """Parameters that are the same in all models, without and with the pretrained one;
-    only where a variant asked."""
+    """Parameters that are the same in all models that some merges read."""
 
     seconds: dict[int, float] = field(default_factory=dict[int, float])
     """Time that merging by each variant took so far, apart from what all share."""
@@ -119,10 +123,18 @@ def _merge_block(
     emit: Emit,
 ) -> None:
     together: dict[tuple[object, ...], list[int]] = {}
-    for number, variant in variants.items():
+    # Smaller subsets come first, so that sums over larger ones go on from theirs.
+    ordered = sorted(variants.items(), key=lambda item: len(item[1].members))
+    for number, variant in ordered:
         result = _without_merging(cohort, block, variant, found)
         if result is not None:
             emit(number, block.name, block.start, result)
+        elif variant.method.is_sum(variant.options):
+            with _timed(found.seconds, [number]):
+                assert variant.method.from_sum is not None, "it goes with a sum"
+                total = block.total(variant)
+                merged = variant.method.from_sum(total, len(variant.members))
+                emit(number, block.name, block.start, merged.reshape(-1))
         elif variant.method.merge_all is not None:
             together.setdefault(_bundle(variant), []).append(number)
         else:
@@ -133,9 +145,7 @@ def _merge_block(
         first = variants[numbers[0]]
         assert first.method.merge_all is not None, "asked above"
         tensors = [
-            block.argument(
-                argument, first.method, first.options, found.wholes[numbers[0]]
-            )
+            block.argument(argument, first, found.wholes[numbers[0]])
             for argument in first.method.arguments
         ]
         recipes = [_merge_options(variants[number]) for number in numbers]
@@ -163,34 +173,43 @@ def _without_merging(
         return _fallback(block, variant)
     if method.scale is not None:  # a task vector of zero says the same
         return None
-    known = found.unchanged.get(variant.reads_pretrained)
+    members, with_base = _readers(variant)
     is_unchanged = (
-        block.name in known
-        if known is not None and _asks_for_norms(variant)
-        else block.is_unchanged(with_base=variant.reads_pretrained)
+        block.name in found.unchanged[members, with_base]
+        if _asks_for_norms(variant)
+        else block.is_unchanged(members, with_base=with_base)
     )
-    return block.experts()[0].reshape(-1) if is_unchanged else None
+    return block.experts()[members[0]].reshape(-1) if is_unchanged else None
+
+
+def _readers(variant: Variant) -> Readers:
+    return variant.members, variant.reads_pretrained
 
 
 def _fallback(block: Block, variant: Variant) -> Tensor:
     is_scaled = variant.method.scale is not None
+    members = variant.members
     if variant.method.fallback is Fallback.PRETRAINED:
         base = block.pretrained().reshape(-1)
         result = torch.zeros_like(base) if is_scaled else base
     elif is_scaled:
-        result = block.raw_task_vectors().mean(dim=0).reshape(-1)
-    elif block.is_unchanged(with_base=False):
-        result = block.experts()[0].reshape(-1)
+        result = _mean(block.raw_task_vectors()[list(members)])
+    elif block.is_unchanged(members, with_base=False):
+        result = block.experts()[members[0]].reshape(-1)
     else:
-        result = block.experts().mean(dim=0).reshape(-1)
+        result = _mean(block.experts()[list(members)])
     if variant.method.per_task:
-        return result.expand(len(block.experts()), -1)
+        return result.expand(len(members), -1)
     return result
+
+
+def _mean(rows: Tensor) -> Tensor:
+    return average_of_sum(rows.sum(dim=0, dtype=torch.float64), len(rows)).reshape(-1)
 
 
 def _call(block: Block, variant: Variant, whole: Whole) -> Tensor:
     tensors = [
-        block.argument(argument, variant.method, variant.options, whole)
+        block.argument(argument, variant, whole)
         for argument in variant.method.arguments
     ]
     return variant.method.merge(*tensors, **_merge_options(variant))
@@ -211,6 +230,7 @@ def _bundle(variant: Variant) -> tuple[object, ...]:
     method, options = variant.method, variant.options
     return (
         method.name,
+        variant.members,
         method.needs_of(options),
         *sparsify_key(method, options),
         *(trim_key(method, options) if method.trims(options) else ()),
@@ -254,7 +274,7 @@ def _asks_for_norms(variant: Variant) -> bool:
 
 
 def _angled(cohort: Cohort, variant: Variant, found: Measurements) -> list[str]:
-    unchanged = found.unchanged[variant.reads_pretrained]
+    unchanged = found.unchanged[_readers(variant)]
     return [
         name
         for name in cohort.parameters
@@ -264,7 +284,7 @@ def _angled(cohort: Cohort, variant: Variant, found: Measurements) -> list[str]:
 
 def _norms_and_unchanged(
     cohort: Cohort, variants: Sequence[Variant]
-) -> tuple[list[dict[str, float]], dict[bool, frozenset[str]]]:
+) -> tuple[list[dict[str, float]], dict[Readers, frozenset[str]]]:
     given = cohort.statistics.get(Need.NORMS, {})
     is_given = all(
         name in given.get(expert, {})
@@ -272,8 +292,8 @@ def _norms_and_unchanged(
         for name in cohort.parameters
     )
     asks = any("norms" in variant.method.asked for variant in variants)
-    kinds = sorted({variant.reads_pretrained for variant in variants})
-    changed: dict[bool, set[str]] = {kind: set() for kind in kinds}
+    kinds = sorted({_readers(variant) for variant in variants})
+    changed: dict[Readers, set[str]] = {kind: set() for kind in kinds}
     squares: list[dict[str, float]] = [
         dict.fromkeys(cohort.parameters, 0.0) for _ in cohort.experts
     ]
@@ -282,7 +302,9 @@ def _norms_and_unchanged(
         name = piece.span.name
         for block in cohort.blocks(piece, {}):
             for kind in kinds:
-                if name not in changed[kind] and not block.is_unchanged(with_base=kind):
+                if name in changed[kind]:
+                    continue
+                if not block.is_unchanged(kind[0], with_base=kind[1]):
                     changed[kind].add(name)
             if asks and not is_given:
                 rows = block.experts().double().square().sum(dim=1).tolist()
@@ -467,6 +489,7 @@ def _survey_key(variant: Variant, name: str) -> tuple[object, ...]:
     ]
     return (
         survey.measure.__qualname__,
+        variant.members,
         method.coverage,
         method.needs_of(options),
         *sparsify_key(method, options),
@@ -477,8 +500,7 @@ def _survey_key(variant: Variant, name: str) -> tuple[object, ...]:
 
 def _part(block: Block, variant: Variant, survey: Survey, whole: Whole) -> Tensor:
     tensors = [
-        block.argument(argument, variant.method, variant.options, whole)
-        for argument in survey.arguments
+        block.argument(argument, variant, whole) for argument in survey.arguments
     ]
     given = {name: variant.options[name] for name in survey.options}
     return survey.measure(*tensors, **given)

@@ -1,7 +1,7 @@
 """Prefect task that merges and evaluates a unit of cells, in memory, cell by cell.
 
-A unit is a group of cells over the same experts. Experts and statistics are read once,
-what the cells have in common is computed once, each merged model is written into the
+A unit is a group of cells over the same experts, or over nested subsets of them. Experts
+and statistics are read once, what the cells have in common is computed once, each merged model is written into the
 one model that is evaluated, and each cell is recorded as soon as it is scored.
 """
 
@@ -34,7 +34,7 @@ from tasks.workspace import NORMS, STATISTIC, TRIM, Workspace
 
 
 def score_cells(workspace: Workspace, keys: list[str]) -> bool:
-    """Merge and evaluate cells over the same experts, recording each when it is done.
+    """Merge and evaluate a unit of cells, recording each when it is done.
 
     Args:
         workspace: the experiment at its root.
@@ -48,8 +48,12 @@ def score_cells(workspace: Workspace, keys: list[str]) -> bool:
     if not entries:
         return False
     with measure_cost() as loading:
+        keys_of = {n: key for entry in entries for n, key in entry.models.items()}
+        # In the suite's order, whichever cells are left: sums are to be the same.
         experts = {
-            name: workspace.parameters(key) for name, key in entries[0].models.items()
+            task.name: workspace.parameters(keys_of[task.name])
+            for task in workspace.steps.tasks
+            if task.name in keys_of
         }
         pretrained = workspace.parameters(workspace.steps.pretrain.key)
         statistics = read_statistics(workspace, entries)
@@ -61,17 +65,24 @@ def score_cells(workspace: Workspace, keys: list[str]) -> bool:
         for entry in entries:
             if entry.cell.seed == seed:
                 recipe = recipe_of(workspace, entry)
-                name = canonical_json(recipe.identity())
+                name = _name(recipe, entry.models)
                 merges.setdefault(name, (recipe, []))[1].append(entry)
         recipes = [recipe for recipe, _ in merges.values()]
-        models = sweep(experts, recipes, pretrained, statistics, seed=seed)
+        subsets = [tuple(alike[0].models) for _, alike in merges.values()]
+        models = sweep(
+            experts, recipes, pretrained, statistics, subsets=subsets, seed=seed
+        )
         # The models of a recipe, one or one for each task, come one after the other.
         for name, of_recipe in itertools.groupby(
-            models, key=lambda made: canonical_json(made.recipe.identity())
+            models, key=lambda made: _name(made.recipe, made.experts)
         ):
             recipe, alike = merges[name]
             _score(workspace, model, recipe, alike, of_recipe, shared)
     return True
+
+
+def _name(recipe: Recipe, experts: Iterable[str]) -> str:
+    return canonical_json([recipe.identity(), sorted(experts)])
 
 
 def _score(

@@ -335,3 +335,53 @@ def test_a_sweep_checks_everything_before_it_merges():
 def test_a_sweep_of_nothing_is_empty():
     experts, _, _ = problem()
     assert list(sweep(experts, [])) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_sweep_over_nested_subsets_returns_what_separate_merges_return(method):
+    if METHODS[method].experts[1] == 2:
+        pytest.skip("merges exactly two experts")
+    experts, pretrained, statistics = problem(4)
+    subsets = [("e2",), ("e0", "e2"), ("e0", "e2", "e3"), ("e0", "e1", "e2", "e3")]
+    recipes = [METHODS[method].recipe()] * len(subsets)
+    made = list(sweep(experts, recipes, pretrained, statistics, subsets=subsets))
+    for model in made:
+        chosen = {name: experts[name] for name in model.experts}
+        expected = merge(chosen, model.recipe, pretrained, statistics, task=model.task)
+        torch.testing.assert_close(
+            dict(model.parameters), dict(expected), rtol=1e-6, atol=1e-7
+        )
+    assert {model.experts for model in made} == set(subsets)
+
+
+def test_nested_subsets_go_on_from_the_sum_of_the_smaller(monkeypatch):
+    experts, pretrained, _ = problem(4)
+    added = []
+    rows_of = Block._rows_of
+
+    def counted(block, tensor, members):
+        added.append(len(members))
+        return rows_of(block, tensor, members)
+
+    monkeypatch.setattr(Block, "_rows_of", counted)
+    subsets = [("e0", "e1", "e2", "e3"), ("e0",), ("e0", "e1")]
+    recipes = ["task_arithmetic"] * 3
+    list(sweep(experts, recipes, pretrained, subsets=subsets))
+    assert added == [1, 1, 2] * 2  # for each of two parameters
+
+
+def test_an_expert_that_is_not_there_cannot_be_in_a_subset():
+    experts, _, _ = problem()
+    with pytest.raises(UnknownNameError, match="no expert 'e9'"):
+        sweep(experts, ["average"], subsets=[("e0", "e9")])
+
+
+@pytest.mark.parametrize("method", ["average", "task_arithmetic", "ties", "dare"])
+def test_a_sweep_that_does_not_fit_into_memory_is_merged_in_batches(method):
+    experts, pretrained, _ = problem(3)
+    options = {"task_arithmetic": {"weights": (1.0, 2.0, 3.0)}}.get(method, {})
+    recipes = [METHODS[method].recipe(options), METHODS["mlerp"].recipe()]
+    at_once = list(sweep(experts, recipes, pretrained))
+    in_batches = list(sweep(experts, recipes, pretrained, memory=1))
+    for one, other in zip(at_once, in_batches, strict=True):
+        torch.testing.assert_close(one.parameters, other.parameters, rtol=0, atol=0)

@@ -4,7 +4,7 @@ import math
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
@@ -35,8 +35,25 @@ def average(
         Wortsman et al., "Model soups", ICML 2022, arXiv:2203.05482 (uniform soup).
     """
     if weights is None:
-        return experts.mean(dim=0)
+        summed = experts.sum(dim=0, dtype=torch.float64)
+        return average_of_sum(summed, len(experts)).to(experts.dtype)
     return torch.tensordot(shares(weights, experts), experts, dims=1)
+
+
+def average_of_sum(
+    summed: Float64[Tensor, "*shape"], experts: int
+) -> Float[Tensor, "*shape"]:
+    """Merge one parameter into the mean of the experts, whose sum is known.
+
+    Args:
+        summed: sum of the parameter over the experts, in float64, in which it does not
+            depend on their order.
+        experts: their number.
+
+    Returns:
+        The merged parameter, float32.
+    """
+    return (summed / experts).float()
 
 
 def average_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
@@ -74,10 +91,12 @@ METHOD = Method(
     name="average",
     title="Average",
     merge=average,
-    version=1,
+    version=2,
     source='Wortsman et al., "Model soups: averaging weights of multiple fine-tuned '
     'models improves accuracy without increasing inference time", ICML 2022, '
     "arXiv:2203.05482",
     flops=average_flops,
     paper_flops=average_paper_flops,
+    sum_of="experts",
+    from_sum=average_of_sum,
 )

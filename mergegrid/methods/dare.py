@@ -12,6 +12,7 @@ from mergegrid.methods.method import Method, Need, Option
 from mergegrid.methods.task_arithmetic import (
     BEST_SCALE,
     NO_VALIDATION_SCALE,
+    sum_of_task_vectors,
     task_arithmetic,
 )
 
@@ -99,6 +100,8 @@ METHOD = Method(
     paper_flops=dare_paper_flops,
     needs=frozenset({Need.PRETRAINED}),
     sparsify=thin,
+    sum_of="task_vectors",
+    from_sum=sum_of_task_vectors,
     whole_tensor_if=frozenset({("rescale", "norm")}),
     scale=NO_VALIDATION_SCALE,
     sweep=MappingProxyType(

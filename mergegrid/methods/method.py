@@ -266,6 +266,13 @@ class Method:
     """Quantities of the whole model that `merge` takes, by name of the argument, each
     after those that it takes itself."""
 
+    sum_of: Literal["experts", "task_vectors"] | None = None
+    """What it merges the sum of, where the sum over experts is all that it takes
+    (without weights). Nested subsets share running sums then."""
+
+    from_sum: Callable[[Tensor, int], Tensor] | None = None
+    """`merge` from that sum, [*shape] in float64, and the number of experts."""
+
     merge_all: Callable[..., Iterator[Tensor]] | None = None
     """`merge` for several recipes at once, for what they share inside: the same
     tensors, then `recipes=`, the options of each; gives their results in order."""
@@ -384,6 +391,17 @@ class Method:
             needs for setting, needs in self.needs_if.items() if has(options, setting)
         ]
         return self.needs.union(*further)
+
+    def is_sum(self, options: Mapping[str, Option]) -> bool:
+        """Tell whether it merges nothing but a sum over experts.
+
+        Args:
+            options: every option of a recipe.
+
+        Returns:
+            Whether it does, with these options.
+        """
+        return self.sum_of is not None and options.get("weights") is None
 
     def is_whole_tensor(self, options: Mapping[str, Option]) -> bool:
         """Tell whether it must be handed whole tensors.

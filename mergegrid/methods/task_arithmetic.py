@@ -3,7 +3,8 @@
 import math
 from types import MappingProxyType
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mergegrid.methods.method import Choice, Method, Need, Option
@@ -40,7 +41,26 @@ def task_arithmetic(
         Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023,
         arXiv:2212.04089.
     """
+    if weights is None:
+        summed = task_vectors.sum(dim=0, dtype=torch.float64)
+        return sum_of_task_vectors(summed, len(task_vectors)).to(task_vectors.dtype)
     return weigh(task_vectors, weights).sum(dim=0)
+
+
+def sum_of_task_vectors(
+    summed: Float64[Tensor, "*shape"], _experts: int
+) -> Float[Tensor, "*shape"]:
+    """Merge one parameter's task vectors, whose sum is known.
+
+    Args:
+        summed: sum over the experts, in float64, in which it does not depend on their
+            order.
+        _experts: their number, on which nothing depends.
+
+    Returns:
+        The merged task vector, before scaling, float32.
+    """
+    return summed.float()
 
 
 def task_arithmetic_flops(
@@ -79,11 +99,13 @@ METHOD = Method(
     name="task_arithmetic",
     title="Task Arithmetic",
     merge=task_arithmetic,
-    version=1,
+    version=2,
     source='Ilharco et al., "Editing models with task arithmetic", ICLR 2023, '
     "arXiv:2212.04089",
     flops=task_arithmetic_flops,
     paper_flops=task_arithmetic_paper_flops,
+    sum_of="task_vectors",
+    from_sum=sum_of_task_vectors,
     needs=frozenset({Need.PRETRAINED}),
     scale=NO_VALIDATION_SCALE,
     # The paper's sweep leaves out the scale at which task arithmetic is the average,
