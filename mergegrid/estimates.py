@@ -18,6 +18,7 @@ from mergegrid.models import get_family
 from mergegrid.models.linear_inputs import linear_weights
 from mergegrid.statistics.fisher import fisher_flops
 from mergegrid.statistics.gram import gram_flops
+from mergegrid.statistics.kfac import output_gradient_flops
 from mergegrid.statistics.norms import norms_flops
 from mergegrid.statistics.trim import trim_flops
 from mergegrid.steps import Step
@@ -127,6 +128,17 @@ class Estimates:
                 )
                 seen = min(len(blank), settings.gram.examples)
                 squares = sum(d_in**2 for _, d_in in self.linear.values())
+                return Estimate(*counted, squares * BYTES_PER_NUMBER, seen)
+            case "gradient":
+                blank = self._blank(step.inputs["task"], settings.gradient.split)
+                counted = output_gradient_flops(
+                    self._pretrained,
+                    blank,
+                    variant=settings.gradient.variant,
+                    limit=settings.gradient.examples,
+                )
+                seen = min(len(blank), settings.gradient.examples)
+                squares = sum(d_out**2 for d_out, _ in self.linear.values())
                 return Estimate(*counted, squares * BYTES_PER_NUMBER, seen)
             case "norms":
                 return Estimate(*norms_flops(entries), len(self.layout) * JSON_BYTES)

@@ -56,11 +56,16 @@ class GramSettings(Section):
     """At most so many examples per expert."""
 
 
+class GradientSettings(FisherSettings):
+    """How Gram matrices of output gradients are measured: as Fisher information is."""
+
+
 class StatisticsSettings(Section):
     """How the statistics that need data are measured."""
 
     fisher: FisherSettings = FisherSettings()
     gram: GramSettings = GramSettings()
+    gradient: GradientSettings = GradientSettings()
 
 
 class MethodChoice(Section):

@@ -71,3 +71,23 @@ def test_a_statistic_of_data_is_estimated_from_the_examples_there_are(experiment
     for two, four, every in zip(few, more, all_there_are, strict=True):
         assert four.flops == 2 * two.flops
         assert every.examples == 12 * 2  # validation images per class x classes
+
+
+def test_output_gradients_have_a_matrix_for_each_layers_outputs(experiment):
+    options = {"covariance": "kfac", "iterations": 10, "initial_scale": 0.3}
+    grid = [{"methods": [{"name": "mats", "options": options}]}]
+
+    def estimate(**settings):
+        small = experiment(suite=SUITE, grid=grid, statistics={"gradient": settings})
+        steps = build_steps(small)
+        estimated = Estimates(small, steps.artifacts.values())
+        return estimated, estimated.of[steps.named("gradient")[0].key]
+
+    estimated, four = estimate(examples=4)
+    squares = sum(d_out**2 for d_out, _ in estimated.linear.values())
+    assert four.bytes == 4 * squares
+    assert four.examples == 4
+    _, two = estimate(examples=2)
+    assert four.flops == 2 * two.flops
+    _, exact = estimate(examples=4, variant="exact")
+    assert four.flops < exact.flops

@@ -69,6 +69,35 @@ def test_no_statistic_is_measured_that_no_method_needs(experiment):
     assert not steps.named("fisher", "gram", "norms", "trim")
 
 
+def test_output_gradients_are_measured_for_those_options_that_need_them(experiment):
+    def grid(covariance):
+        options = {"covariance": covariance, "iterations": 10, "initial_scale": 0.3}
+        return [{"methods": [{"name": "mats", "options": options}]}]
+
+    measured = {
+        covariance: {
+            step.name
+            for step in build_steps(experiment(grid=grid(covariance))).named(
+                "fisher", "gram", "gradient"
+            )
+        }
+        for covariance in ("inputs", "kfac", "diagonal")
+    }
+    assert measured == {
+        "inputs": {"gram"},
+        "kfac": {"gram", "gradient"},
+        "diagonal": {"fisher"},
+    }
+    before, other = (
+        experiment(grid=grid("kfac"), statistics={"gradient": settings})
+        for settings in ({}, {"variant": "exact"})
+    )
+    assert len(keys(before, "gradient")) == 4
+    assert not keys(before, "gradient") & keys(other, "gradient")
+    assert keys(before, "train", "gram") == keys(other, "train", "gram")
+    assert len(cells(before) - cells(other)) == 1
+
+
 def test_parents_come_first_and_exist(experiment):
     steps = build_steps(experiment(grid=GRID))
     seen = set()

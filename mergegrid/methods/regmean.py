@@ -1,6 +1,7 @@
 """RegMean: the linear layer whose outputs stay closest to every expert's."""
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated
 
@@ -21,8 +22,8 @@ wide layer, rounding errors of float32 can hide a dependence up to about here.""
 
 
 def regmean(
-    experts: Float[Tensor, "expert d_out d_in"],
-    grams: Float[Tensor, "expert d_in d_in"],
+    experts: Float[Tensor, "expert *layer d_out d_in"],
+    grams: Float[Tensor, "expert *layer d_in d_in"],
     *,
     off_diagonal: Annotated[
         float,
@@ -32,7 +33,7 @@ def regmean(
         float,
         Field(ge=0, allow_inf_nan=False, description="pull towards the average"),
     ] = 0.0,
-) -> Float[Tensor, "d_out d_in"]:
+) -> Float[Tensor, "*layer d_out d_in"]:
     r"""Merge one linear layer so that its outputs stay closest to every expert's.
 
     With G_e = X_e^T X_e / L_e over the L_e inputs that expert e saw at this layer, and
@@ -50,7 +51,8 @@ def regmean(
     `NULL_EIGENVALUE` times the largest are cut off instead.
 
     Args:
-        experts: W_e, the layer's weight in every expert.
+        experts: W_e, the layer's weight in every expert; several layers of one shape
+            may be merged at once, each by itself.
         grams: G_e, from `mergegrid.statistics.gram`; a mean over tokens, not a sum, so
             that experts count alike whatever the number of their examples.
         off_diagonal: a. Less than 1 regularizes, and makes S regular but for inputs
@@ -64,24 +66,57 @@ def regmean(
         Jin et al., "Dataless Knowledge Fusion by Merging Weights of Language Models",
         ICLR 2023, arXiv:2212.09849, eq. 2 and sec. 4.
     """
+    recipe = {"off_diagonal": off_diagonal, "ridge": ridge}
+    return next(regmean_all(experts, grams, recipes=[recipe]))
+
+
+def regmean_all(
+    experts: Float[Tensor, "expert *layer d_out d_in"],
+    grams: Float[Tensor, "expert *layer d_in d_in"],
+    *,
+    recipes: Sequence[Mapping[str, Option]],
+) -> Iterator[Float[Tensor, "*layer d_out d_in"]]:
+    """Merge one linear layer by several recipes that share their sums over experts.
+
+    Shrinking is linear, so that sum_e G~_e and sum_e (W_e - A) G~_e follow for every a
+    from those of the full Grams and those of their diagonals: another recipe costs one
+    solve, whatever the number of experts.
+
+    Args:
+        experts: see `regmean`.
+        grams: see `regmean`.
+        recipes: the options of `regmean`, for each result.
+
+    Yields:
+        The merged weights, in the order of the recipes.
+    """
     mean = experts.double().mean(dim=0)
-    summed = torch.zeros_like(grams[0], dtype=torch.float64)
-    target = torch.zeros_like(mean)
+    full = torch.zeros_like(grams[0], dtype=torch.float64)
+    target_of_full = torch.zeros_like(mean)
+    target_of_diagonal = torch.zeros_like(mean)
     # One expert at a time: no more than one Gram matrix is held in float64.
-    for weight, gram in zip(experts, grams, strict=True):
-        shrunk = off_diagonal * gram.double()
-        shrunk.diagonal().copy_(gram.diagonal())
-        summed += shrunk
-        target += (weight.double() - mean) @ shrunk
-    if ridge > 0:
-        summed.diagonal().add_(ridge * summed.diagonal().mean())
-    return (mean + solve(summed, target)).to(experts.dtype)
+    for weight, stored in zip(experts, grams, strict=True):
+        gram = stored.double()
+        difference = weight.double() - mean
+        full += gram
+        target_of_full += difference @ gram
+        target_of_diagonal += difference * _diagonal(gram).unsqueeze(-2)
+    for recipe in recipes:
+        share = recipe["off_diagonal"]
+        summed = share * full
+        _diagonal(summed).copy_(_diagonal(full))
+        target = share * target_of_full + (1 - share) * target_of_diagonal
+        if recipe["ridge"] > 0:
+            prior = recipe["ridge"] * _diagonal(summed).mean(dim=-1, keepdim=True)
+            _diagonal(summed).add_(prior)
+        yield (mean + solve(summed, target)).to(experts.dtype)
 
 
 def solve(
-    matrix: Float64[Tensor, "d_in d_in"], target: Float64[Tensor, "d_out d_in"]
-) -> Float64[Tensor, "d_out d_in"]:
-    """Solve X matrix = target for a positive semi-definite matrix.
+    matrix: Float64[Tensor, "*layer d_in d_in"],
+    target: Float64[Tensor, "*layer d_out d_in"],
+) -> Float64[Tensor, "*layer d_out d_in"]:
+    """Solve X matrix = target for positive semi-definite matrices.
 
     Args:
         matrix: symmetric, such as a sum of Gram matrices.
@@ -90,20 +125,39 @@ def solve(
     Returns:
         X = target matrix^+; zero in directions in which `matrix` is as good as zero.
     """
-    diagonal = matrix.diagonal()
+    diagonal = _diagonal(matrix)
     is_seen = diagonal > 0
     # On a scale where every input has variance 1, a small pivot means dependence, not
     # just a small input; inputs that are always zero are replaced by independent ones.
-    scale = torch.where(is_seen, diagonal.rsqrt(), 0)
-    correlation = scale[:, None] * matrix * scale
-    correlation.diagonal().add_((~is_seen).double())
+    scale = torch.where(is_seen, diagonal.rsqrt(), 0).unsqueeze(-2)
+    correlation = scale.mT * matrix * scale
+    _diagonal(correlation).add_((~is_seen).double())
     factor, failed = torch.linalg.cholesky_ex(correlation)
-    if not failed and bool((factor.diagonal().square() > DEPENDENT).all()):
-        return torch.cholesky_solve((target * scale).mT, factor).mT * scale
-    values, vectors = torch.linalg.eigh(matrix)
-    is_regular = values > NULL_EIGENVALUE * values.amax()
+    is_independent = (_diagonal(factor).square() > DEPENDENT).all(dim=-1)
+    solution = torch.cholesky_solve((target * scale).mT, factor).mT * scale
+    # Of several layers, only those pay for eigenvalues that have to.
+    is_singular = (failed != 0) | ~is_independent
+    solution[is_singular] = _solve_by_eigenvalues(
+        matrix[is_singular], target[is_singular]
+    )
+    return solution
+
+
+def _solve_by_eigenvalues(
+    matrix: Float64[Tensor, "layer d_in d_in"],
+    target: Float64[Tensor, "layer d_out d_in"],
+) -> Float64[Tensor, "layer d_out d_in"]:
+    values, vectors = torch.linalg.eigh(matrix)  # in ascending order
+    is_regular = values > NULL_EIGENVALUE * values[:, -1:]
     inverse = torch.where(is_regular, 1 / values, 0)
-    return ((target @ vectors) * inverse) @ vectors.mT
+    return ((target @ vectors) * inverse.unsqueeze(-2)) @ vectors.mT
+
+
+def _diagonal(
+    matrix: Float64[Tensor, "*layer d_in d_in"],
+) -> Float64[Tensor, "*layer d_in"]:
+    """Give a view of the diagonals of matrices."""
+    return matrix.diagonal(dim1=-2, dim2=-1)
 
 
 def regmean_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
@@ -115,17 +169,18 @@ def regmean_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> i
         **_options: the recipe's options, on which the count does not depend.
 
     Returns:
-        With d = d_in and k = d_out: 2M d^2 k for the products with Grams, M d^2 to
-        shrink them, M d^2 + M dk to add up, 2M dk for the average and the differences
-        from it, d^3 / 3 to factorize, 2 d^2 k to solve, dk to add the average. The
-        fallback to eigenvalues costs more.
+        With d = d_in and k = d_out: 2M dk for the average and the differences from it,
+        2M d^2 k for the products with Grams and 2M dk for those with their diagonals,
+        M d^2 + M dk to add them up, d^2 + 3dk to shrink the sums, d^3 / 3 to factorize,
+        2 d^2 k to solve, dk to add the average. The fallback to eigenvalues costs more.
+        In a sweep, the sums over experts are common to all recipes.
     """
     d_out, d_in = shape
     entries = d_out * d_in
-    products = 2 * experts * entries * d_in
-    shrinking_and_sums = 2 * experts * d_in**2 + experts * entries
-    differences = 2 * experts * entries + entries
-    return products + shrinking_and_sums + differences + _solve_flops(d_out, d_in)
+    products = 2 * experts * entries * (d_in + 1)
+    differences_and_sums = 3 * experts * entries + experts * d_in**2
+    shrinking = d_in**2 + 4 * entries
+    return products + differences_and_sums + shrinking + _solve_flops(d_out, d_in)
 
 
 def regmean_paper_flops(
@@ -153,6 +208,7 @@ METHOD = Method(
     name="regmean",
     title="RegMean",
     merge=regmean,
+    merge_all=regmean_all,
     version=1,
     source='Jin et al., "Dataless knowledge fusion by merging weights of language '
     'models", ICLR 2023, arXiv:2212.09849, eq. 2',
@@ -160,5 +216,6 @@ METHOD = Method(
     paper_flops=regmean_paper_flops,
     needs=frozenset({Need.GRAM}),
     coverage=Coverage.LINEAR,
+    whole_tensor=True,
     sweep=MappingProxyType({"off_diagonal": tuple(tenth / 10 for tenth in range(11))}),
 )

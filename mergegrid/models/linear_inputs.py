@@ -1,20 +1,24 @@
-"""What goes into a model's linear layers while it runs.
+"""What goes into a model's linear layers while it runs, and what comes out of them.
 
 PyTorch's attention holds its input projections as bare tensors and applies its output
 projection without calling it, so hooks alone see nothing of it. Here the attention runs
 with the identity in place of its output projection, whatever its options, and the
-projection is then called as the layer that it is.
+projection is then called as the layer that it is. Where outputs are asked for, so it
+goes with the input projections.
 """
 
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 Record: TypeAlias = Callable[[str, Tensor], None]
-"""Takes the name of a weight [d_out, d_in] and inputs [..., d_in]."""
+"""Takes the name of a weight [d_out, d_in] and inputs [..., d_in], or outputs [...,
+d_out]."""
 
 SEPARATE_PROJECTIONS = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 """The parameters of attention whose queries, keys and values differ in size."""
@@ -58,22 +62,66 @@ def record_linear_inputs(model: nn.Module, record: Record) -> Generator[None]:
     Yields:
         Nothing.
     """
-    names = _trainable_names(model)
+    with _recorded(model, record, _tell_inputs, _attend):
+        yield
 
-    def tell(weight: Tensor | None, inputs: Tensor) -> None:
-        if weight is not None and id(weight) in names:
-            record(names[id(weight)], inputs)
 
-    with ExitStack() as stack:
-        for module in model.modules():
-            if isinstance(module, nn.Linear):
-                stack.enter_context(_linear_recorded(module, tell))
-            elif isinstance(module, nn.MultiheadAttention):
-                stack.enter_context(_attention_recorded(module, tell))
+@contextmanager
+def record_linear_outputs(model: nn.Module, record: Record) -> Generator[None]:
+    """Tell `record` the outputs of linear layers whenever the model runs in this block.
+
+    It is told of the same layers, under the same names, in the same order and as often
+    as by `record_linear_inputs`, and handed the very tensors that the model goes on
+    with, so that gradients with respect to them can be taken.
+
+    To record inputs as well, enter this context first.
+
+    Args:
+        model: its linear layers must be called as modules.
+        record: called with the name of a weight that requires gradients, as in
+            `linear_weights`, and the layer's outputs, its bias included.
+
+    Yields:
+        Nothing.
+    """
+    with _recorded(model, record, _tell_outputs, _project):
         yield
 
 
 _Tell: TypeAlias = Callable[[Tensor | None, Tensor], None]
+
+_Three: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values."""
+
+_TellLinear: TypeAlias = Callable[[nn.Linear, _Tell], RemovableHandle]
+"""Hooks on to a linear layer."""
+
+_TellProjections: TypeAlias = Callable[
+    [nn.MultiheadAttention, _Three, _Tell], AbstractContextManager[_Three]
+]
+"""Tells of the input projections of attention, and what to give it meanwhile."""
+
+
+@contextmanager
+def _recorded(
+    model: nn.Module,
+    record: Record,
+    tell_linear: _TellLinear,
+    tell_projections: _TellProjections,
+) -> Generator[None]:
+    names = _trainable_names(model)
+
+    def tell(weight: Tensor | None, tensor: Tensor) -> None:
+        if weight is not None and id(weight) in names:
+            record(names[id(weight)], tensor)
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                stack.callback(tell_linear(module, tell).remove)
+            elif isinstance(module, nn.MultiheadAttention):
+                stack.enter_context(_attention_recorded(module, tell, tell_projections))
+        yield
 
 
 def _trainable_names(model: nn.Module) -> dict[int, str]:
@@ -96,40 +144,41 @@ def _weights_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: weight for name, weight in weights.items() if weight is not None}
 
 
-@contextmanager
-def _linear_recorded(module: nn.Linear, tell: _Tell) -> Generator[None]:
+def _tell_inputs(module: nn.Linear, tell: _Tell) -> RemovableHandle:
     weight = module.weight
 
     def hook(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         tell(weight, given[0] if given else named["input"])
 
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _tell_outputs(module: nn.Linear, tell: _Tell) -> RemovableHandle:
+    weight = module.weight
+
+    def hook(_: nn.Module, _given: tuple[Any, ...], outputs: Tensor) -> None:
+        tell(weight, outputs)
+
+    return module.register_forward_hook(hook)
 
 
 @contextmanager
-def _attention_recorded(module: nn.MultiheadAttention, tell: _Tell) -> Generator[None]:
+def _attention_recorded(
+    module: nn.MultiheadAttention, tell: _Tell, tell_projections: _TellProjections
+) -> Generator[None]:
     forward: Callable[..., tuple[Tensor, Tensor | None]] = module.forward
     own = vars(module).get("forward")  # such as a recorder's around this one
-    fused = module.in_proj_weight
-    weights = _weights_of(module)
 
     def recorded(
         query: Tensor, key: Tensor, value: Tensor, *rest: object, **named: object
     ) -> tuple[Tensor, Tensor | None]:
-        for name, inputs in zip(SEPARATE_PROJECTIONS, (query, key, value), strict=True):
-            tell(weights.get(name), inputs)
-        if query is key and key is value:
-            tell(fused, query)
         projection = module.out_proj
-        module.add_module("out_proj", _Identity(projection))
-        try:
-            attended, attention = forward(query, key, value, *rest, **named)
-        finally:
-            module.add_module("out_proj", projection)
+        with tell_projections(module, (query, key, value), tell) as given:
+            module.add_module("out_proj", _Identity(projection))
+            try:
+                attended, attention = forward(*given, *rest, **named)
+            finally:
+                module.add_module("out_proj", projection)
         return projection(attended), attention
 
     module.forward = recorded
@@ -139,6 +188,78 @@ def _attention_recorded(module: nn.MultiheadAttention, tell: _Tell) -> Generator
         del module.forward
         if own is not None:
             module.forward = own
+
+
+@contextmanager
+def _attend(
+    module: nn.MultiheadAttention, given: _Three, tell: _Tell
+) -> Generator[_Three]:
+    """Tell the inputs of the input projections, and leave the rest to the module."""
+    weights = _weights_of(module)
+    for name, inputs in zip(SEPARATE_PROJECTIONS, given, strict=True):
+        tell(weights.get(name), inputs)
+    if _is_self_attention(given):
+        tell(weights.get("in_proj_weight"), given[0])
+    yield given
+
+
+@contextmanager
+def _project(
+    module: nn.MultiheadAttention, given: _Three, tell: _Tell
+) -> Generator[_Three]:
+    """Apply the input projections, tell their outputs, and let the module apply none.
+
+    A fused projection of cross-attention is left to the module, and not told of.
+    """
+    weights = _weights_of(module)
+    fused = weights.get("in_proj_weight")
+    bias: Tensor | None = getattr(module, "in_proj_bias", None)
+    like = module.out_proj.weight
+    identity = torch.eye(len(like), dtype=like.dtype, device=like.device)
+    replaced: dict[str, Tensor] = {}
+    if fused is None:
+        biases = (None, None, None) if bias is None else bias.chunk(3)
+        query, key, value = (
+            functional.linear(inputs, weights[name], part)
+            for name, inputs, part in zip(
+                SEPARATE_PROJECTIONS, given, biases, strict=True
+            )
+        )
+        for name, outputs in zip(
+            SEPARATE_PROJECTIONS, (query, key, value), strict=True
+        ):
+            tell(weights[name], outputs)
+            replaced[name] = identity
+    elif _is_self_attention(given):
+        outputs = functional.linear(given[0], fused, bias)
+        tell(fused, outputs)
+        query, key, value = outputs.chunk(3, dim=-1)
+        replaced["in_proj_weight"] = identity.repeat(3, 1)
+    else:
+        yield given
+        return
+    if bias is not None:
+        replaced["in_proj_bias"] = torch.zeros_like(bias)
+    with _replaced(module, replaced):
+        yield query, key, value
+
+
+def _is_self_attention(given: _Three) -> bool:
+    query, key, value = given
+    return query is key and key is value
+
+
+@contextmanager
+def _replaced(module: nn.Module, tensors: Mapping[str, Tensor]) -> Generator[None]:
+    """Put other values, that require no gradients, in the place of parameters."""
+    parameters = {name: getattr(module, name) for name in tensors}
+    for name, tensor in tensors.items():
+        setattr(module, name, nn.Parameter(tensor.detach(), requires_grad=False))
+    try:
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            setattr(module, name, parameter)
 
 
 class _Identity(nn.Module):

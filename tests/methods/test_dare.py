@@ -2,13 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mergegrid import merge
-from mergegrid.methods.dare import dare
+from mergegrid.errors import InputError
+from mergegrid.methods.dare import METHOD, thin
+from mergegrid.methods.task_arithmetic import task_arithmetic
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -133,15 +136,104 @@ def test_dare_draws_depend_on_seed_expert_and_parameter():
             assert (mask == other).float().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
+def drawn(seed, shape=(5, 6), number=3):
+    generator = torch.Generator().manual_seed(seed)
+    task_vectors = torch.randn(number, *shape, generator=generator)
+    return task_vectors, torch.rand(number, *shape, generator=generator)
+
+
+def thinned_by_hand(task_vectors, uniform, drop_rate, rescale):
+    vectors, draws = task_vectors.double().numpy(), uniform.numpy()
+    thinned = np.zeros_like(vectors)
+    for place in np.ndindex(vectors.shape):
+        if draws[place] >= drop_rate:
+            thinned[place] = vectors[place]
+    for expert, vector in enumerate(vectors):
+        left = np.abs(thinned[expert]).sum()
+        if rescale == "inverse":
+            thinned[expert] /= 1 - drop_rate
+        elif left > 0:
+            thinned[expert] *= np.abs(vector).sum() / left
+    return thinned
+
+
+@given(
+    seed=seeds,
+    shape=st.sampled_from([(), (1,), (7,), (5, 6), (0,), (0, 4)]),
+    drop_rate=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
+    rescale=st.sampled_from(["inverse", "norm"]),
+)
+def test_thinning_drops_below_the_rate_and_rescales(seed, shape, drop_rate, rescale):
+    task_vectors, uniform = drawn(seed, shape)
+    thinned = thin(task_vectors, uniform, drop_rate=drop_rate, rescale=rescale)
+    assert thinned.dtype == task_vectors.dtype
+    assert thinned.shape == task_vectors.shape
+    expected = thinned_by_hand(task_vectors, uniform, drop_rate, rescale)
+    np.testing.assert_allclose(thinned.double().numpy(), expected, rtol=1e-6)
+
+
+@given(seed=seeds, rescale=st.sampled_from(["inverse", "norm"]))
+def test_dare_adds_up_what_is_left(seed, rescale):
+    task_vectors, uniform = drawn(seed)
+    merged = METHOD.merge(METHOD.sparsify(task_vectors, uniform, rescale=rescale))
+    expected = thinned_by_hand(task_vectors, uniform, 0.5, rescale).sum(axis=0)
+    np.testing.assert_allclose(merged.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_thinning_leaves_its_inputs_alone():
+    task_vectors, uniform = drawn(seed=0)
+    before = task_vectors.clone(), uniform.clone()
+    thin(task_vectors, uniform, drop_rate=0.0).fill_(7)
+    thin(task_vectors, uniform, rescale="norm").fill_(7)
+    assert torch.equal(task_vectors, before[0])
+    assert torch.equal(uniform, before[1])
+
+
+def test_an_entry_is_kept_if_the_draw_equals_the_rate():
+    uniform = torch.tensor([[0.25, 0.5, 0.75]])
+    thinned = thin(torch.ones(1, 3), uniform, drop_rate=0.5)
+    assert thinned.tolist() == [[0.0, 2.0, 2.0]]
+
+
 def test_rescaling_to_the_norm_keeps_the_norm_of_every_task_vector():
     generator = torch.Generator().manual_seed(0)
-    task_vectors = torch.randn(1, 10, 10, generator=generator)
-    uniform = torch.rand(1, 10, 10, generator=generator)
-    merged = dare(task_vectors, uniform, drop_rate=0.7, rescale="norm")
-    torch.testing.assert_close(merged.abs().sum(), task_vectors.abs().sum())
-    assert ((merged == 0) == (uniform[0] < 0.7)).all()
+    task_vectors = torch.randn(2, 10, 10, generator=generator)
+    uniform = torch.rand(2, 10, 10, generator=generator)
+    thinned = thin(task_vectors, uniform, drop_rate=0.7, rescale="norm")
+    torch.testing.assert_close(
+        thinned.abs().sum(dim=(1, 2)), task_vectors.abs().sum(dim=(1, 2))
+    )
+    assert ((thinned == 0) == (uniform < 0.7)).all()
 
 
 def test_rescaling_to_the_norm_leaves_what_is_lost_altogether_at_zero():
-    merged = dare(torch.ones(2, 3), torch.zeros(2, 3), drop_rate=0.5, rescale="norm")
-    assert merged.tolist() == [0.0, 0.0, 0.0]
+    thinned = thin(torch.ones(2, 3), torch.zeros(2, 3), drop_rate=0.5, rescale="norm")
+    assert thinned.tolist() == [[0.0] * 3] * 2
+
+
+def test_the_norm_is_of_a_whole_tensor():
+    assert not METHOD.is_whole_tensor(METHOD.recipe().options)
+    assert METHOD.is_whole_tensor(METHOD.recipe({"rescale": "norm"}).options)
+
+
+@given(seed=seeds, weights=st.tuples(*[st.floats(-2, 2)] * 3))
+def test_weights_are_factors_on_the_task_vectors(seed, weights):
+    task_vectors, _ = drawn(seed)
+    merged = task_arithmetic(task_vectors, weights=weights).double().numpy()
+    expected = np.zeros((5, 6))
+    for weight, vector in zip(weights, task_vectors.double().numpy(), strict=True):
+        expected += weight * vector
+    np.testing.assert_allclose(merged, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_no_weights_are_weights_of_one():
+    task_vectors, _ = drawn(seed=0)
+    ones = task_arithmetic(task_vectors, weights=(1.0, 1.0, 1.0))
+    assert torch.equal(ones, task_arithmetic(task_vectors))
+    assert not torch.equal(ones, task_arithmetic(task_vectors, weights=(1.0, 2.0, 1.0)))
+
+
+def test_weights_that_do_not_fit_the_experts_are_refused():
+    task_vectors, _ = drawn(seed=0)
+    with pytest.raises(InputError, match="3 experts, but 2 weights"):
+        task_arithmetic(task_vectors, weights=(1.0, 1.0))

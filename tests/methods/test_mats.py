@@ -1,15 +1,30 @@
 """MaTS against conjugate gradients on the dense system over vec(W), in float64."""
 
+import logging
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from mergegrid.methods.mats import conjugate_gradients, mats
+from mergegrid.methods.conjugate_gradients import (
+    EXHAUSTED,
+    conjugate_gradients,
+    iterate,
+)
+from mergegrid.methods.matching import matching
+from mergegrid.methods.mats import METHOD, mats, mats_all
+from mergegrid.methods.method import Need
 from mergegrid.methods.regmean import regmean
 
 seeds = st.integers(0, 2**32 - 1)
+few = settings(max_examples=6)
+COVARIANCES = ("inputs", "kfac", "diagonal")
+every_covariance = pytest.mark.parametrize("covariance", COVARIANCES)
 
 
 def problem(seed, experts=3, d_out=4, d_in=6, tokens=50):
@@ -19,6 +34,52 @@ def problem(seed, experts=3, d_out=4, d_in=6, tokens=50):
     inputs = random.normal(size=(experts, tokens, d_in)) * np.linspace(1, 3, d_in)
     grams = np.array([x.T @ x / tokens for x in inputs])
     return torch.tensor(weights), torch.tensor(pretrained), torch.tensor(grams)
+
+
+def full_problem(seed, experts=3, d_out=4, d_in=6, tokens=50):
+    """The five tensors that the method takes."""
+    sizes = {"experts": experts, "d_out": d_out, "d_in": d_in, "tokens": tokens}
+    weights, pretrained, grams = problem(seed, **sizes)
+    random = np.random.default_rng(seed + 1)
+    outputs = random.normal(size=(experts, tokens, d_out)) * np.linspace(0.5, 1, d_out)
+    gradients = np.array([g.T @ g / tokens for g in outputs])
+    fisher = random.uniform(0.1, 1, size=weights.shape)
+    return weights, pretrained, grams, torch.tensor(gradients), torch.tensor(fisher)
+
+
+def only_needed(tensors, covariance):
+    weights, pretrained, grams, gradients, fisher = tensors
+    return (
+        weights,
+        pretrained,
+        None if covariance == "diagonal" else grams,
+        gradients if covariance == "kfac" else None,
+        fisher if covariance == "diagonal" else None,
+    )
+
+
+def options(**given):
+    return {name: METHOD.recipe(given).options[name] for name in METHOD.merged_options}
+
+
+def dense_system(tensors, covariance):
+    """The matrix over vec(W), its rows one after the other, and the right-hand side."""
+    weights, _, grams, gradients, fisher = (
+        tensor.double().numpy() for tensor in tensors
+    )
+    d_out, d_in = weights.shape[1:]
+    matrix = np.zeros((d_out * d_in, d_out * d_in))
+    target = np.zeros(d_out * d_in)
+    for e, weight in enumerate(weights):
+        if covariance == "inputs":
+            information = np.kron(np.eye(d_out), grams[e])
+        elif covariance == "kfac":
+            information = np.kron(gradients[e], grams[e])
+        else:
+            information = np.diag(fisher[e].ravel())
+        matrix += information
+        target += information @ weight.ravel()
+    return matrix, target
 
 
 def dense_conjugate_gradients(matrix, target, start, iterations):
@@ -35,39 +96,183 @@ def dense_conjugate_gradients(matrix, target, start, iterations):
     return x
 
 
+@every_covariance
 @pytest.mark.parametrize("iterations", [0, 1, 2, 3])
 @pytest.mark.parametrize("initial", ["task_arithmetic", "average"])
 @given(seed=seeds)
-def test_is_conjugate_gradients_on_the_stacked_system(iterations, initial, seed):
-    weights, pretrained, grams = problem(seed)
+def test_is_conjugate_gradients_on_the_stacked_system(
+    covariance, iterations, initial, seed
+):
+    tensors = full_problem(seed)
     merged = mats(
-        weights,
-        pretrained,
-        grams,
+        *only_needed(tensors, covariance),
         iterations=iterations,
         initial=initial,
         initial_scale=0.2,
+        covariance=covariance,
     )
+    weights, pretrained = tensors[0].numpy(), tensors[1].numpy()
     start = (
-        weights.mean(dim=0)
+        weights.mean(axis=0)
         if initial == "average"
-        else pretrained + 0.2 * (weights - pretrained).sum(dim=0)
-    ).numpy()
-    # Rows of W one after the other: W S is the Kronecker product of I and S.
-    matrix = np.kron(np.eye(4), grams.sum(dim=0).numpy())
-    target = sum((w @ g).numpy() for w, g in zip(weights, grams, strict=True)).ravel()
+        else pretrained + 0.2 * (weights - pretrained).sum(axis=0)
+    )
+    matrix, target = dense_system(tensors, covariance)
     expected = dense_conjugate_gradients(matrix, target, start.ravel(), iterations)
     np.testing.assert_allclose(merged.numpy().ravel(), expected, rtol=1e-8, atol=1e-10)
 
 
+@every_covariance
+@few
 @given(seed=seeds)
-def test_converges_to_regmean_without_shrinking(seed):
+def test_float32_goes_in_and_comes_out_and_is_computed_in_float64(covariance, seed):
+    tensors = [tensor.float() for tensor in full_problem(seed)]
+    merged = mats(
+        *only_needed(tensors, covariance),
+        iterations=3,
+        initial="average",
+        covariance=covariance,
+    )
+    assert merged.dtype == torch.float32
+    matrix, target = dense_system(tensors, covariance)
+    start = tensors[0].mean(dim=0).double().numpy().ravel()
+    expected = dense_conjugate_gradients(matrix, target, start, 3)
+    difference = np.linalg.norm(merged.double().numpy().ravel() - expected)
+    assert difference < 1e-6 * np.linalg.norm(expected)
+
+
+@every_covariance
+@few
+@given(seed=seeds)
+def test_converges_to_the_solution_of_the_system(covariance, seed):
+    tensors = full_problem(seed)
+    merged = mats(
+        *only_needed(tensors, covariance), iterations=500, covariance=covariance
+    )
+    matrix, target = dense_system(tensors, covariance)
+    expected = np.linalg.solve(matrix, target).reshape(merged.shape)
+    np.testing.assert_allclose(merged.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@few
+@given(seed=seeds)
+def test_inputs_alone_converge_to_regmean_without_shrinking(seed):
     weights, pretrained, grams = problem(seed)
     merged = mats(weights, pretrained, grams, iterations=100)
     expected = regmean(weights, grams, off_diagonal=1.0)
     torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
 
 
+@few
+@given(seed=seeds)
+def test_equal_output_gradients_cancel(seed):
+    weights, pretrained, grams, gradients, _ = full_problem(seed)
+    gradients[:] = gradients[0]
+    merged = mats(
+        weights, pretrained, grams, gradients, iterations=500, covariance="kfac"
+    )
+    expected = regmean(weights, grams, off_diagonal=1.0)
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-4)
+
+
+@few
+@given(seed=seeds)
+def test_output_gradients_that_are_isotropic_are_inputs_alone_at_every_step(seed):
+    weights, pretrained, grams = problem(seed)
+    isotropic = torch.eye(4).double().expand(3, 4, 4)
+    for iterations in (0, 1, 4):
+        merged = mats(
+            weights,
+            pretrained,
+            grams,
+            isotropic,
+            iterations=iterations,
+            covariance="kfac",
+        )
+        expected = mats(weights, pretrained, grams, iterations=iterations)
+        torch.testing.assert_close(merged, expected, rtol=1e-9, atol=1e-10)
+
+
+@few
+@given(seed=seeds)
+def test_the_diagonal_converges_to_fisher_merging(seed):
+    weights, pretrained, _, _, fisher = full_problem(seed)
+    merged = mats(
+        weights, pretrained, fisher=fisher, iterations=500, covariance="diagonal"
+    )
+    expected = (weights * fisher).sum(dim=0) / fisher.sum(dim=0)
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
+
+
+@every_covariance
+@few
+@given(seed=seeds)
+def test_statistics_that_tell_nothing_apart_give_the_average(covariance, seed):
+    weights, pretrained, *_ = full_problem(seed)
+    alike = (
+        torch.eye(6).double().expand(3, 6, 6),
+        torch.eye(4).double().expand(3, 4, 4),
+        torch.ones_like(weights),
+    )
+    tensors = only_needed((weights, pretrained, *alike), covariance)
+    merged = mats(*tensors, iterations=1, covariance=covariance)
+    torch.testing.assert_close(merged, weights.mean(dim=0))
+
+
+@every_covariance
+@few
+@given(seed=seeds)
+def test_the_order_of_experts_does_not_matter(covariance, seed):
+    weights, pretrained, *statistics = full_problem(seed)
+    backward = (weights.flip(0), pretrained, *(each.flip(0) for each in statistics))
+    found = [
+        mats(*only_needed(tensors, covariance), iterations=3, covariance=covariance)
+        for tensors in (backward, (weights, pretrained, *statistics))
+    ]
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
+@every_covariance
+@few
+@given(seed=seeds)
+def test_a_common_factor_on_statistics_does_not_matter(covariance, seed):
+    weights, pretrained, *statistics = full_problem(seed)
+    smaller = (weights, pretrained, *(1e-6 * each for each in statistics))
+    found = [
+        mats(*only_needed(tensors, covariance), iterations=3, covariance=covariance)
+        for tensors in (smaller, (weights, pretrained, *statistics))
+    ]
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
+@every_covariance
+@few
+@given(seed=seeds)
+def test_moving_and_stretching_all_models_moves_and_stretches_the_result(
+    covariance, seed
+):
+    weights, pretrained, *statistics = full_problem(seed)
+    shift = torch.randn(4, 6, generator=torch.Generator().manual_seed(seed)).double()
+    changed = (2 * weights + shift, 2 * pretrained + shift, *statistics)
+    merged = mats(
+        *only_needed((weights, pretrained, *statistics), covariance),
+        iterations=3,
+        covariance=covariance,
+    )
+    moved = mats(*only_needed(changed, covariance), iterations=3, covariance=covariance)
+    torch.testing.assert_close(moved, 2 * merged + shift, rtol=1e-8, atol=1e-8)
+
+
+@every_covariance
+def test_a_single_expert_is_reached_from_anywhere(covariance):
+    tensors = full_problem(seed=0, experts=1)
+    merged = mats(
+        *only_needed(tensors, covariance), iterations=500, covariance=covariance
+    )
+    torch.testing.assert_close(merged, tensors[0][0], rtol=1e-4, atol=1e-5)
+
+
+@few
 @given(seed=seeds)
 def test_needs_no_more_steps_than_there_are_inputs(seed):
     weights, pretrained, grams = problem(seed, d_out=20)
@@ -78,16 +283,37 @@ def test_needs_no_more_steps_than_there_are_inputs(seed):
     torch.testing.assert_close(early, merged, rtol=1e-3, atol=1e-3)
 
 
+@every_covariance
+@few
 @given(seed=seeds)
-def test_inputs_that_are_always_zero_keep_their_start(seed):
-    weights, pretrained, grams = problem(seed)
+def test_what_no_expert_ever_saw_keeps_its_start(covariance, seed):
+    weights, pretrained, grams, gradients, fisher = full_problem(seed)
     grams[:, 2] = 0
     grams[:, :, 2] = 0
-    merged = mats(weights, pretrained, grams, initial_scale=0.2)
+    fisher[:, :, 2] = 0
+    tensors = (weights, pretrained, grams, gradients, fisher)
+    merged = mats(
+        *only_needed(tensors, covariance), initial_scale=0.2, covariance=covariance
+    )
     start = pretrained + 0.2 * (weights - pretrained).sum(dim=0)
     torch.testing.assert_close(merged[:, 2], start[:, 2], rtol=0, atol=1e-12)
+    assert not torch.allclose(merged[:, 1], start[:, 1], rtol=0, atol=1e-3)
 
 
+@few
+@given(seed=seeds)
+def test_outputs_without_gradients_keep_their_start(seed):
+    weights, pretrained, grams, gradients, _ = full_problem(seed)
+    gradients[:, 1] = 0
+    gradients[:, :, 1] = 0
+    merged = mats(
+        weights, pretrained, grams, gradients, initial="average", covariance="kfac"
+    )
+    mean = weights.mean(dim=0)
+    torch.testing.assert_close(merged[1], mean[1], rtol=0, atol=1e-12)
+
+
+@few
 @given(seed=seeds)
 def test_singular_grams_in_float32_do_not_blow_up(seed):
     weights, pretrained, grams = problem(seed, tokens=1)
@@ -99,23 +325,22 @@ def test_singular_grams_in_float32_do_not_blow_up(seed):
     assert (merged - mean).norm() < 2 * (expected - mean).norm() + 1e-3
 
 
-@given(seed=seeds)
-def test_the_error_never_grows(seed):
-    weights, _, grams = problem(seed)
-    matrix = grams.sum(dim=0)
-    target = sum(w @ g for w, g in zip(weights, grams, strict=True))
-    exact = torch.linalg.solve(matrix, target.mT).mT
-    start = torch.zeros_like(target)
-    errors = []
-    for iterations in range(6):
-        found, residuals = conjugate_gradients(
-            matrix, target, start, iterations=iterations
-        )
-        wrong = found - exact
-        errors.append(float((wrong @ matrix * wrong).sum()))
-        distance = (target - found @ matrix).norm() / target.norm()
-        assert residuals[-1] == pytest.approx(float(distance), abs=1e-9)
-    assert errors == sorted(errors, reverse=True)
+@every_covariance
+def test_no_information_at_all_leaves_the_start(covariance):
+    weights, pretrained, *statistics = full_problem(seed=0)
+    nothing = (weights, pretrained, *(0 * each for each in statistics))
+    merged = mats(
+        *only_needed(nothing, covariance), initial="average", covariance=covariance
+    )
+    torch.testing.assert_close(merged, weights.mean(dim=0))
+
+
+@every_covariance
+def test_experts_that_are_zero_are_reached_without_dividing_by_zero(covariance):
+    weights, pretrained, *statistics = full_problem(seed=0)
+    tensors = only_needed((weights * 0, pretrained, *statistics), covariance)
+    merged = mats(*tensors, iterations=10_000, covariance=covariance)
+    torch.testing.assert_close(merged, weights[0] * 0)
 
 
 def test_starting_at_the_solution_stays_there():
@@ -125,21 +350,254 @@ def test_starting_at_the_solution_stays_there():
     torch.testing.assert_close(merged, weights[0])
 
 
-def test_experts_that_are_zero_are_reached_without_dividing_by_zero():
-    weights, pretrained, grams = problem(seed=0)
-    merged = mats(weights * 0, pretrained, grams, iterations=10_000)
-    torch.testing.assert_close(merged, weights[0] * 0)
+@every_covariance
+@pytest.mark.parametrize(("d_out", "d_in"), [(0, 6), (4, 0), (1, 1)])
+def test_layers_may_be_tiny_or_empty(covariance, d_out, d_in):
+    tensors = [tensor.float() for tensor in full_problem(0, d_out=d_out, d_in=d_in)]
+    merged = mats(*only_needed(tensors, covariance), covariance=covariance)
+    assert merged.shape == (d_out, d_in)
+    assert merged.isfinite().all()
+
+
+SWEEP = [
+    {"iterations": 4},
+    {"iterations": 1, "initial": "average"},
+    {"iterations": 0},
+    {"iterations": 40},
+    {"iterations": 4},
+    {"iterations": 1, "initial_scale": 0.1},
+    {"iterations": 2, "initial": "average", "initial_scale": 0.3},
+    {"iterations": 1},
+]
+
+
+@every_covariance
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_sweep_gives_exactly_what_merges_give_in_the_recipes_order(covariance, seed):
+    tensors = [tensor.float() for tensor in full_problem(seed)]
+    tensors = only_needed(tensors, covariance)
+    recipes = [options(**each, covariance=covariance) for each in SWEEP]
+    swept = list(mats_all(*tensors, recipes=recipes))
+    for merged, recipe in zip(swept, recipes, strict=True):
+        assert torch.equal(merged, mats(*tensors, **recipe)), recipe
+
+
+def test_a_sweep_may_mix_covariances():
+    tensors = full_problem(seed=0)
+    recipes = [
+        options(covariance=covariance, iterations=iterations)
+        for iterations in (2, 1)
+        for covariance in COVARIANCES
+    ]
+    swept = list(mats_all(*tensors, recipes=recipes))
+    for merged, recipe in zip(swept, recipes, strict=True):
+        expected = mats(*only_needed(tensors, recipe["covariance"]), **recipe)
+        assert torch.equal(merged, expected)
+
+
+def test_results_do_not_share_memory():
+    tensors = full_problem(seed=0)  # float64, so that nothing has to be cast
+    recipes = [options(iterations=iterations) for iterations in (1, 1, 2)]
+    first, same, last = mats_all(*tensors, recipes=recipes)
+    kept = last.clone()
+    first.fill_(0)
+    assert same.any()
+    assert torch.equal(last, kept)
+
+
+@pytest.mark.parametrize("ends", [(10, 20, 30), (30, 10, 20)])
+def test_a_sweep_over_iterations_costs_no_more_than_its_longest(ends):
+    weights, pretrained, grams = problem(0, d_in=60)
+
+    def counted(asked):
+        recipes = [options(iterations=iterations) for iterations in asked]
+        with FlopCounterMode(display=False) as counter:
+            list(mats_all(weights, pretrained, grams, recipes=recipes))
+        return counter.get_total_flops()
+
+    assert counted(ends) == counted([30]) > counted([20])
+
+
+def test_sums_over_experts_are_shared_by_all_starts():
+    weights, pretrained, grams = problem(0)
+    recipes = [
+        options(iterations=0, initial_scale=scale) for scale in (0.1, 0.2, 0.3, 0.4)
+    ]
+    with FlopCounterMode(display=False) as counter:
+        list(mats_all(weights, pretrained, grams, recipes=recipes))
+    assert counter.get_total_flops() == 2 * (3 + 4) * 4 * 6**2
+
+
+@every_covariance
+@pytest.mark.parametrize("seed", [0, 1])
+def test_layers_of_one_shape_may_be_merged_at_once(covariance, seed):
+    layers = [full_problem(seed, tokens=tokens) for tokens in (50, 2, 30)]
+    # One that has nothing to do, and one that is finished long before the others.
+    layers += [[0 * tensor for tensor in layers[0]]]
+    layers[0][0][:] = layers[0][0][0]
+    together = [
+        torch.stack(tensors, dim=0 if index == 1 else 1)
+        for index, tensors in enumerate(zip(*layers, strict=True))
+    ]
+    recipes = [
+        options(iterations=iterations, initial="average", covariance=covariance)
+        for iterations in (0, 3, 60)
+    ]
+    swept = mats_all(*only_needed(together, covariance), recipes=recipes)
+    for merged, recipe in zip(swept, recipes, strict=True):
+        for layer, tensors in zip(merged, layers, strict=True):
+            expected = mats(*only_needed(tensors, covariance), **recipe)
+            torch.testing.assert_close(layer, expected, rtol=1e-4, atol=1e-5)
+
+
+@every_covariance
+@few
+@given(seed=seeds)
+def test_the_error_never_grows_and_every_residual_is_told(covariance, seed):
+    tensors = full_problem(seed)
+    weights, _, *statistics = only_needed(tensors, covariance)
+    system, target = matching(covariance, weights, *statistics)
+    matrix, right = dense_system(tensors, covariance)
+    np.testing.assert_allclose(target.numpy().ravel(), right, rtol=1e-12)
+    exact = np.linalg.solve(matrix, right)
+    start = torch.zeros_like(target)
+    errors = []
+    for iterations in range(6):
+        found, residuals = conjugate_gradients(
+            system, target, start, iterations=iterations
+        )
+        assert residuals.shape == (iterations + 1,)
+        wrong = found.numpy().ravel() - exact
+        errors.append(float(wrong @ matrix @ wrong))
+        left = np.linalg.norm(right - matrix @ found.numpy().ravel())
+        assert residuals[-1] == pytest.approx(left / np.linalg.norm(right), abs=1e-9)
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_the_iteration_ends_when_only_rounding_errors_are_left():
+    weights, _, grams = problem(seed=0)
+    system, target = matching("inputs", weights, grams, None, None)
+    calls = []
+
+    def counting(weight):
+        calls.append(1)
+        return system(weight)
+
+    start = torch.zeros_like(target)
+    solution, residuals = conjugate_gradients(
+        counting, target, start, iterations=10_000
+    )
+    assert len(calls) == len(residuals) < 100
+    assert residuals[-1] <= EXHAUSTED < residuals[0]
+    # Steps between that and the end changed nothing.
+    reached = int((residuals <= EXHAUSTED).nonzero()[0])
+    assert (residuals[reached:] == residuals[reached]).all()
+    early, _ = conjugate_gradients(system, target, start, iterations=reached)
+    assert torch.equal(solution, early)
 
 
 def test_a_system_without_a_solution_leaves_the_start_as_it_is():
     start = torch.full((1, 2), 3.0, dtype=torch.float64)
     target = torch.ones(1, 2, dtype=torch.float64)
-    matrix = torch.zeros(2, 2, dtype=torch.float64)
-    found, _ = conjugate_gradients(matrix, target, start, iterations=5)
+    found, _ = conjugate_gradients(torch.zeros_like, target, start, iterations=5)
     assert torch.equal(found, start)
 
 
-def test_no_input_at_all_is_the_start():
+def test_iterates_start_at_the_start_and_leave_it_untouched():
     weights, pretrained, grams = problem(seed=0)
-    merged = mats(weights, pretrained, grams * 0, initial="average")
-    torch.testing.assert_close(merged, weights.mean(dim=0))
+    system, target = matching("inputs", weights, grams, None, None)
+    start = pretrained.clone()
+    steps = iterate(system, target, start)
+    assert torch.equal(next(steps).solution, pretrained)
+    assert not torch.equal(next(steps).solution, pretrained)
+    assert torch.equal(start, pretrained)
+
+
+class HostReads(TorchDispatchMode):
+    """Counts how often a number is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@every_covariance
+def test_the_host_hardly_ever_waits_for_the_device(covariance):
+    tensors = only_needed(full_problem(0, d_out=30, d_in=200, tokens=300), covariance)
+    with HostReads() as reads:
+        mats(*tensors, iterations=32, covariance=covariance)
+    assert 1 <= reads.count <= 5
+
+
+def test_residuals_are_logged_for_those_who_ask(caplog):
+    weights, pretrained, grams = problem(seed=0)
+    recipes = [options(iterations=iterations) for iterations in (2, 3)]
+    with caplog.at_level(logging.DEBUG, logger="mergegrid"):
+        list(mats_all(weights, pretrained, grams, recipes=recipes))
+    first, second = caplog.messages
+    system, target = matching("inputs", weights, grams, None, None)
+    start = pretrained + 0.4 * (weights - pretrained).sum(dim=0)
+    _, residuals = conjugate_gradients(system, target, start, iterations=3)
+    told = [f"{residual:.3g}" for residual in residuals.tolist()]
+    assert first == f"mats: residuals from step 0 to at most 2: {' '.join(told[:3])}"
+    assert second == f"mats: residuals from step 2 to at most 3: {' '.join(told[2:])}"
+
+
+def test_every_covariance_needs_its_own_statistics():
+    needs = {
+        covariance: METHOD.needs_of(options(covariance=covariance))
+        for covariance in COVARIANCES
+    }
+    assert needs == {
+        "inputs": {Need.PRETRAINED, Need.GRAM},
+        "kfac": {Need.PRETRAINED, Need.GRAM, Need.GRADIENT},
+        "diagonal": {Need.PRETRAINED, Need.FISHER},
+    }
+    assert METHOD.needs_of(METHOD.recipe().options) == needs["inputs"]
+
+
+class Operations(TorchDispatchMode):
+    """Counts additions and multiplications of float64, as they are made."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__.rstrip("_")
+        if name in {"add", "sub", "mul", "sum"}:
+            of = args[0] if name == "sum" else result
+            self.count[name] += of.numel() if result.dtype == torch.float64 else 0
+        return result
+
+
+@every_covariance
+@pytest.mark.parametrize("iterations", [0, 1, 4])
+@pytest.mark.parametrize("initial", ["task_arithmetic", "average"])
+def test_flops_are_those_that_pytorch_counts(covariance, iterations, initial):
+    # Wide enough for what is done once for a layer to be nothing.
+    tensors = [
+        tensor.float() for tensor in full_problem(0, experts=5, d_out=30, d_in=90)
+    ]
+    recipe = options(iterations=iterations, initial=initial, covariance=covariance)
+    with FlopCounterMode(display=False) as counter, Operations() as operations:
+        mats(*only_needed(tensors, covariance), **recipe)
+    products = counter.get_total_flops()
+    system = {
+        "inputs": 2 * 30 * 90**2,
+        "kfac": 2 * 5 * (30 * 90**2 + 30**2 * 90),
+        "diagonal": 0,
+    }[covariance]
+    targets = {"inputs": 5, "kfac": 1, "diagonal": 0}[covariance]
+    assert products == (targets + 1 + iterations) * system
+    entries = 30 * 90
+    start = 5 * entries if initial == "average" else 11 * entries
+    told = METHOD.flops((30, 90), 5, **recipe) - products - start
+    # What is counted once more: the norms of the target and of the first residual.
+    counted = operations.count.total() - 4 * entries
+    assert told == pytest.approx(counted, rel=0.01)

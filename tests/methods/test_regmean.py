@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
-from mergegrid.methods.regmean import regmean
+from mergegrid.methods.regmean import METHOD, regmean, regmean_all, solve
 
 seeds = st.integers(0, 2**32 - 1)
 shares = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
@@ -55,6 +56,35 @@ def test_is_the_formula_of_the_paper_where_that_is_defined(seed, share):
     expected = (np.linalg.inv(grams.sum(axis=0)) @ above).T
     merged = merged_by(weights, grams_of(inputs), off_diagonal=share)
     np.testing.assert_allclose(merged, expected, rtol=1e-6, atol=1e-8)
+
+
+def by_loops(weights, grams, share, ridge):
+    """The paper's formula with the average as prior, entry by entry."""
+    experts, d_out, d_in = weights.shape
+    summed, above = np.zeros((d_in, d_in)), np.zeros((d_in, d_out))
+    for e in range(experts):
+        for i in range(d_in):
+            for j in range(d_in):
+                entry = grams[e, i, j] * (1.0 if i == j else share)
+                summed[i, j] += entry
+                above[i] += entry * weights[e, :, j]
+    mean = sum(weights) / experts
+    prior = ridge * sum(summed[i, i] for i in range(d_in)) / d_in
+    for i in range(d_in):
+        summed[i, i] += prior
+        above[i] += prior * mean[:, i]
+    return np.linalg.solve(summed, above).T
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.2])
+@given(seed=seeds, share=shares)
+def test_float32_goes_in_and_comes_out_and_is_solved_in_float64(ridge, seed, share):
+    weights, inputs = layers(seed)
+    weights, grams = weights.astype(np.float32), grams_of(inputs).astype(np.float32)
+    merged = merged_by(weights, grams, off_diagonal=share, ridge=ridge)
+    assert merged.dtype == np.float32
+    expected = by_loops(weights.astype(float), grams.astype(float), share, ridge)
+    assert np.linalg.norm(merged - expected) < 1e-6 * np.linalg.norm(expected)
 
 
 @given(seed=seeds)
@@ -184,3 +214,122 @@ def test_a_ridge_is_relative_to_the_mean_diagonal_entry():
     expected = (np.linalg.inv(grams.sum(axis=0) + prior) @ above).T
     merged = merged_by(weights, grams, off_diagonal=1.0, ridge=0.3)
     np.testing.assert_allclose(merged, expected, rtol=1e-8)
+
+
+RECIPES = [
+    {"off_diagonal": share, "ridge": ridge}
+    for ridge in (0.0, 0.3)
+    for share in (1.0, 0.0, 0.5, 0.9, 0.5)
+]
+
+
+@pytest.mark.parametrize("tokens", [1, 40])
+@given(seed=seeds)
+def test_a_sweep_gives_exactly_what_merges_give(tokens, seed):
+    weights, inputs = layers(seed, tokens=tokens)
+    weights = torch.tensor(weights).float()
+    grams = torch.tensor(grams_of(inputs)).float()
+    swept = list(regmean_all(weights, grams, recipes=RECIPES))
+    for merged, recipe in zip(swept, RECIPES, strict=True):
+        assert torch.equal(merged, regmean(weights, grams, **recipe))
+
+
+def test_a_sweep_forms_its_sums_over_experts_once():
+    weights, inputs = layers(seed=0)
+    tensors = torch.tensor(weights), torch.tensor(grams_of(inputs))
+
+    def products(recipes):
+        with FlopCounterMode(display=False) as counter:
+            list(regmean_all(*tensors, recipes=recipes))
+        return counter.get_total_flops()
+
+    assert products(RECIPES) == products(RECIPES[:1]) == 2 * 3 * 4 * 5**2
+
+
+def test_a_sweep_leaves_its_inputs_and_earlier_results_alone():
+    weights, inputs = layers(seed=0)
+    tensors = torch.tensor(weights), torch.tensor(grams_of(inputs))
+    before = [tensor.clone() for tensor in tensors]
+    results = []
+    for merged in regmean_all(*tensors, recipes=RECIPES):
+        results.append(merged.clone())
+        merged.fill_(0)
+    for tensor, kept in zip(tensors, before, strict=True):
+        assert torch.equal(tensor, kept)
+    for result, recipe in zip(results, RECIPES, strict=True):
+        assert torch.equal(result, regmean(*tensors, **recipe))
+
+
+@given(seed=seeds)
+def test_layers_of_one_shape_may_be_merged_at_once(seed):
+    # Regular, singular, dependent but for rounding errors, and without any input.
+    problems = [layers(seed + i, tokens=t) for i, t in enumerate((40, 1, 30, 1))]
+    problems[2][1][:, :, 3] = problems[2][1][:, :, 1]
+    problems[3][1][:] = 0
+    weights = np.stack([weight for weight, _ in problems], axis=1)
+    grams = np.stack([grams_of(inputs) for _, inputs in problems], axis=1)
+    merged = regmean_all(torch.tensor(weights), torch.tensor(grams), recipes=RECIPES)
+    for together, recipe in zip(merged, RECIPES, strict=True):
+        assert together.shape == (4, 4, 5)
+        for layer, found in enumerate(together.numpy()):
+            expected = merged_by(weights[:, layer], grams[:, layer], **recipe)
+            np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_only_layers_that_are_singular_are_solved_by_eigenvalues(monkeypatch):
+    _, inputs = layers(seed=0)
+    regular = torch.tensor(grams_of(inputs).sum(axis=0))
+    singular = regular.clone()
+    singular[2] = singular[1]
+    singular[:, 2] = singular[:, 1]
+    decomposed = []
+    eigh = torch.linalg.eigh
+
+    def counting(matrix):
+        decomposed.append(len(matrix))
+        return eigh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", counting)
+    target = torch.ones(3, 2, 5, dtype=torch.float64)
+    target[:, :, 2] = target[:, :, 1]
+    found = solve(torch.stack([regular, singular, regular]), target)
+    assert sum(decomposed) == 1
+    torch.testing.assert_close(found[0] @ regular, target[0])
+    torch.testing.assert_close(found[1] @ singular, target[1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("tokens", [1, 40])
+def test_a_single_expert_is_returned_as_it_is(share, tokens):
+    weights, inputs = layers(seed=0, experts=1, tokens=tokens)
+    merged = merged_by(weights, grams_of(inputs), off_diagonal=share)
+    np.testing.assert_array_equal(merged, weights[0])
+
+
+@given(seed=seeds, share=shares)
+def test_order_common_factors_and_translations_do_not_matter(seed, share):
+    weights, inputs = layers(seed)
+    grams, shift = grams_of(inputs), np.arange(20.0).reshape(4, 5)
+    merged = merged_by(weights, grams, off_diagonal=share)
+    again = merged_by(
+        weights[::-1].copy() + shift, 1e-6 * grams[::-1].copy(), off_diagonal=share
+    )
+    np.testing.assert_allclose(again, merged + shift, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("d_out", "d_in"), [(0, 5), (4, 0), (1, 1)])
+def test_layers_may_be_tiny_or_empty(d_out, d_in):
+    weights, inputs = layers(seed=0, d_out=d_out, d_in=d_in)
+    for recipe in RECIPES:
+        merged = merged_by(weights, grams_of(inputs), **recipe)
+        assert merged.shape == (d_out, d_in)
+        assert np.isfinite(merged).all()
+
+
+def test_another_recipe_of_a_sweep_costs_a_shrink_and_a_solve():
+    d_out, d_in = 7, 11
+    costs = [METHOD.flops((d_out, d_in), experts) for experts in (1, 2, 3)]
+    each = costs[1] - costs[0]
+    assert costs[2] - costs[1] == each == 2 * d_out * d_in**2 + d_in**2 + 5 * 77
+    solving = d_in**3 // 3 + 2 * d_out * d_in**2
+    assert costs[0] - each == d_in**2 + 4 * d_out * d_in + solving

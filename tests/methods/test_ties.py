@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergegrid import merge
+from mergegrid.errors import InputError
 from mergegrid.methods.method import Need
+from mergegrid.methods.ties import METHOD, elect, sign_balance, ties
 from mergegrid.statistics.trim import trim_thresholds
 
 seeds = st.integers(0, 2**32 - 1)
@@ -255,3 +257,206 @@ def test_thresholds_that_were_measured_before_are_used():
             merge(named, "ties", pretrained, {Need.TRIM: swapped}),
             merge(named, "ties", pretrained),
         )
+
+
+def tensors(seed, sizes=(7, 4), number=3, digits=None):
+    """Make trimmed task vectors of a model with parameters of some sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    pieces = []
+    for size in sizes:
+        piece = torch.randn(number, size, generator=generator)
+        if digits is not None:
+            piece = (piece * 2**digits).round() / 2**digits
+        pieces.append(piece * (torch.rand(number, size, generator=generator) < 0.7))
+    return pieces
+
+
+def agreed_by_hand(piece, signs, aggregate, weights):
+    """Merge [expert, entry] where entries have the given signs."""
+    weighted = np.array(weights)[:, None] * piece
+    merged = np.zeros(piece.shape[1])
+    for place, sign in enumerate(signs):
+        agreeing = [e for e in range(len(piece)) if weighted[e, place] * sign > 0]
+        if agreeing:
+            values = weighted[agreeing, place]
+            total = sum(weights[e] for e in agreeing)
+            merged[place] = {
+                "mean": values.sum() / (total if abs(total) > 1e-8 else 1),
+                "sum": values.sum(),
+                "max": max(values, key=abs),
+            }[aggregate]
+    return merged
+
+
+def elected_by_hand(pieces, zero_sum, weights):
+    signs = [
+        np.sign((np.array(weights)[:, None] * piece).sum(axis=0)) for piece in pieces
+    ]
+    total = sum(sign.sum() for sign in signs)
+    for sign in signs:
+        majority = total if zero_sum == "majority" else sign.sum()
+        substitute = {"strict": 0, "plus": 1}.get(zero_sum, -1 if majority < 0 else 1)
+        sign[sign == 0] = substitute
+    return signs
+
+
+weightings = st.sampled_from([None, (1.0, 0.5, 2.0), (1.0, 0.0, 3.0), (1.0, -1.0, 2.0)])
+
+
+@given(
+    seed=seeds,
+    zero_sum=zero_sums,
+    aggregate=aggregates,
+    weights=weightings,
+    digits=st.sampled_from([None, 0, 1]),
+)
+def test_one_parameter_is_merged_where_experts_agree(
+    seed, zero_sum, aggregate, weights, digits
+):
+    pieces = tensors(seed, digits=digits)
+    options = {"zero_sum": zero_sum, "aggregate": aggregate, "weights": weights}
+    doubles = [piece.double().numpy() for piece in pieces]
+    factors = weights or (1.0, 1.0, 1.0)
+    elected = elected_by_hand(doubles, zero_sum, factors)
+    for piece, double, signs in zip(pieces, doubles, elected, strict=True):
+        counted = [piece] if zero_sum == "tensor_majority" else pieces
+        balance = sum(sign_balance(part, weights=weights) for part in counted)
+        merged = ties(piece, None, balance, **options)
+        assert merged.dtype == piece.dtype
+        expected = agreed_by_hand(double, signs, aggregate, factors)
+        np.testing.assert_allclose(merged.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+@given(seed=seeds, aggregate=aggregates, weights=weightings)
+def test_given_signs_take_the_place_of_elected_ones(seed, aggregate, weights):
+    (piece,) = tensors(seed, sizes=(12,))
+    signs = torch.tensor([-1.0, 0.0, 1.0]).repeat(4)
+    merged = ties(
+        piece, signs, None, election="given", aggregate=aggregate, weights=weights
+    )
+    expected = agreed_by_hand(
+        piece.double().numpy(), signs.tolist(), aggregate, weights or (1.0, 1.0, 1.0)
+    )
+    np.testing.assert_allclose(merged.numpy(), expected, rtol=1e-6, atol=1e-6)
+    assert not merged[signs == 0].any()
+
+
+def test_given_signs_may_be_those_of_the_minority():
+    trimmed = torch.tensor([[3.0], [1.0], [-2.0]])
+    assert ties(trimmed, torch.tensor([-1.0]), None, election="given").item() == -2
+    assert ties(trimmed, None, sign_balance(trimmed)).item() == 2
+
+
+@given(seed=seeds, aggregate=aggregates)
+def test_elected_signs_that_are_given_change_nothing(seed, aggregate):
+    (piece,) = tensors(seed, sizes=(12,))
+    balance = sign_balance(piece)
+    given_again = ties(
+        piece, elect(piece, balance), None, election="given", aggregate=aggregate
+    )
+    assert torch.equal(given_again, ties(piece, None, balance, aggregate=aggregate))
+
+
+@given(seed=seeds, zero_sum=zero_sums, digits=st.sampled_from([None, 0]))
+def test_signs_are_elected_by_mass(seed, zero_sum, digits):
+    (piece,) = tensors(seed, sizes=(12,), digits=digits)
+    elected = elect(piece, sign_balance(piece), zero_sum=zero_sum)
+    (expected,) = elected_by_hand([piece.double().numpy()], zero_sum, (1.0, 1.0, 1.0))
+    assert elected.tolist() == expected.tolist()
+    assert elected.dtype == piece.dtype
+
+
+def test_weights_count_in_the_election():
+    trimmed = torch.tensor([[3.0], [1.0], [-2.0]])
+    weights = (0.5, 0.0, 1.0)
+    assert sign_balance(trimmed).item() == 1
+    assert sign_balance(trimmed, weights=weights).item() == -1
+    merged = ties(trimmed, None, sign_balance(trimmed), weights=weights)
+    assert merged.item() == -2
+
+
+def test_a_mean_is_divided_by_the_weights_of_what_agrees():
+    trimmed = torch.tensor([[3.0], [1.0], [-2.0]])
+    weights = (1.0, 3.0, 1.0)
+    merged = ties(trimmed, None, sign_balance(trimmed), weights=weights)
+    assert merged.item() == (3 + 3 * 1) / (1 + 3)
+
+
+def test_weights_of_what_agrees_that_cancel_divide_by_one():
+    trimmed = torch.tensor([[3.0], [-1.0]])
+    weights = (1.0, -1.0)
+    merged = ties(
+        trimmed, None, sign_balance(trimmed, weights=weights), weights=weights
+    )
+    assert merged.item() == 4
+
+
+@given(seed=seeds, common=st.floats(0.1, 10))
+def test_equal_weights_change_nothing_in_a_mean(seed, common):
+    (piece,) = tensors(seed, sizes=(12,))
+    balance = sign_balance(piece)
+    weighted = ties(piece, None, balance, weights=(common,) * 3)
+    torch.testing.assert_close(weighted, ties(piece, None, balance))
+
+
+def test_weights_that_do_not_fit_the_experts_are_refused():
+    (piece,) = tensors(seed=0, sizes=(3,))
+    with pytest.raises(InputError, match="3 experts, but 1 weights"):
+        ties(piece, None, sign_balance(piece), weights=(1.0,))
+
+
+@given(seed=seeds, parts=st.lists(st.integers(0, 9), min_size=1, max_size=4))
+def test_the_balance_of_parts_adds_up(seed, parts):
+    pieces = tensors(seed, sizes=parts)
+    together = sign_balance(torch.cat(pieces, dim=1))
+    assert sum(sign_balance(piece) for piece in pieces) == together
+
+
+@given(seed=seeds, factor=st.sampled_from([2.0, -4.0]), aggregate=aggregates)
+def test_a_common_factor_goes_through(seed, factor, aggregate):
+    (piece,) = tensors(seed, sizes=(12,))
+    options = {"zero_sum": "strict", "aggregate": aggregate}
+    merged = ties(piece, None, None, **options)
+    assert torch.equal(ties(factor * piece, None, None, **options), factor * merged)
+
+
+@given(seed=seeds, order=st.permutations(range(12)))
+def test_the_order_of_entries_does_not_matter(seed, order):
+    (piece,) = tensors(seed, sizes=(12,), digits=0)
+    balance = sign_balance(piece)
+    merged = ties(piece, None, balance)
+    assert torch.equal(ties(piece[:, order], None, balance), merged[order])
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 3), (2, 3, 4)])
+@pytest.mark.parametrize("number", [1, 3])
+def test_tensors_may_have_any_shape(shape, number):
+    trimmed = torch.rand(number, *shape) + 1
+    merged = ties(trimmed, None, sign_balance(trimmed))
+    torch.testing.assert_close(merged, trimmed.mean(dim=0))
+
+
+def test_inputs_are_untouched():
+    (piece,) = tensors(seed=0, sizes=(12,))
+    before = piece.clone()
+    for aggregate in ("mean", "sum", "max"):
+        ties(piece, None, sign_balance(piece), aggregate=aggregate).fill_(7)
+    assert torch.equal(piece, before)
+
+
+def test_signs_are_needed_where_they_are_given():
+    assert Need.SIGNS in METHOD.needs_of(METHOD.recipe({"election": "given"}).options)
+    assert Need.SIGNS not in METHOD.needs_of(METHOD.recipe().options)
+
+
+def test_the_balance_is_surveyed_where_the_rule_for_zero_sums_asks_for_it():
+    survey = METHOD.surveys["balance"]
+    for zero_sum, is_asked, is_per_tensor in (
+        ("majority", True, False),
+        ("tensor_majority", True, True),
+        ("strict", False, False),
+        ("plus", False, False),
+    ):
+        chosen = METHOD.recipe({"zero_sum": zero_sum}).options
+        assert survey.is_asked(chosen) is is_asked
+        assert survey.is_per_tensor(chosen) is is_per_tensor

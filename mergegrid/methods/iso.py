@@ -1,0 +1,79 @@
+"""Iso-C: the sum of the task vectors, with all singular values alike."""
+
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mergegrid.methods.method import Coverage, Method, Need, Option
+from mergegrid.methods.singular import decompose, decompose_flops, mean_value
+from mergegrid.methods.tsv_m import SCALES
+
+
+def iso_c(
+    task_vectors: Float[Tensor, "expert d_out d_in"],
+) -> Float[Tensor, "d_out d_in"]:
+    r"""Merge one matrix's task vectors into their sum, made isotropic.
+
+    With sum_e task_vector_e = U diag(s) V^T,
+
+        merged = mean(s) U V^T,
+
+    over the R triplets whose singular values do not count as zero (see
+    `mergegrid.methods.singular`). The paper takes all of min(d_out, d_in), which is the
+    same for matrices of full rank. For adapters of low rank it is not: directions that
+    nothing was trained in would get the same weight as all others, and since their
+    vectors are arbitrary, rounding errors would decide what is merged.
+
+    The sum of the singular values stays what it was. Neither a single expert nor equal
+    ones are returned.
+
+    Args:
+        task_vectors: expert minus pretrained, for every expert.
+
+    Returns:
+        The merged task vector, before scaling, in the precision of `task_vectors`;
+        computed in float64.
+
+    Source:
+        Marczak et al., "No Task Left Behind: Isotropic Model Merging with Common and
+        Task-Specific Subspaces", ICML 2025, arXiv:2502.04959, sec. 4.
+    """
+    left, values, right = decompose(task_vectors.sum(dim=0, dtype=torch.float64))
+    return (mean_value(values) * (left @ right.mT)).to(task_vectors.dtype)
+
+
+def iso_c_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
+    """Count the floating-point operations of Iso-C on one matrix, to leading order.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+        **_options: the recipe's options, on which the count does not depend.
+
+    Returns:
+        With n the smaller and m the larger side: 4 m n^2 + 9 n^3 to decompose, 2 m n^2
+        for the product, m n for the mean; 2M - 1 per entry for differences and sum, and
+        the multiply-add of the scale.
+    """
+    d_out, d_in = shape
+    entries = d_out * d_in
+    product = 2 * entries * min(d_out, d_in) + entries
+    return decompose_flops(d_out, d_in) + product + (2 * experts + 1) * entries
+
+
+METHOD = Method(
+    name="iso_c",
+    title="Iso-C",
+    merge=iso_c,
+    version=1,
+    source='Marczak et al., "No task left behind: isotropic model merging with common '
+    'and task-specific subspaces", ICML 2025, arXiv:2502.04959, sec. 4',
+    flops=iso_c_flops,
+    needs=frozenset({Need.PRETRAINED}),
+    coverage=Coverage.MATRIX,
+    scale=1.0,
+    sweep=MappingProxyType({"scale": SCALES}),
+    whole_tensor=True,
+)

@@ -1,0 +1,119 @@
+"""TSV-M: the leading singular vectors of every task vector, made orthogonal."""
+
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mergegrid.methods.method import Coverage, Method, Need, Option
+from mergegrid.methods.singular import (
+    decompose,
+    decompose_flops,
+    polar_factor,
+    polar_factor_flops,
+)
+
+SCALES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+"""A sixth of the papers' sweep, 0.1 to 3.0 in steps of 0.1."""
+
+
+def tsv_m(
+    task_vectors: Float[Tensor, "expert d_out d_in"],
+) -> Float[Tensor, "d_out d_in"]:
+    r"""Merge one matrix's task vectors with as little interference as can be.
+
+    Of every task vector U_e S_e V_e^T, the largest r = floor(min(d_out, d_in) / M)
+    triplets are kept, at least one, so that those of all M experts fit side by side
+    into the matrix. With U = [U_1 ... U_M], V and S alike,
+
+        merged = polar(U) S polar(V)^T,
+
+    where polar(U) is the matrix with orthonormal columns that is nearest to U. If the
+    experts' singular vectors are orthogonal already, this is the sum of what was kept.
+    M equal experts are not returned, only the largest r triplets of theirs.
+
+    Singular vectors of values that count as zero (see `mergegrid.methods.singular`)
+    have no part in U and V, and what is linearly dependent counts once. The authors'
+    code takes arbitrary vectors in their places, which push aside those of other
+    experts; and with more experts than min(d_out, d_in), it keeps nothing.
+
+    Args:
+        task_vectors: expert minus pretrained, for every expert.
+
+    Returns:
+        The merged task vector, before scaling, in the precision of `task_vectors`;
+        computed in float64.
+
+    Source:
+        Gargiulo et al., "Task Singular Vectors: Reducing Task Interference in Model
+        Merging", CVPR 2025, arXiv:2412.00081.
+    """
+    experts, d_out, d_in = task_vectors.shape
+    if experts == 1:  # everything is kept, and orthogonal
+        return task_vectors[0].clone()
+    rank = kept_rank(d_out, d_in, experts)
+    kept = [decompose(vector.double(), count=rank) for vector in task_vectors]
+    left = polar_factor(torch.cat([triplets.left for triplets in kept], dim=1))
+    right = polar_factor(torch.cat([triplets.right for triplets in kept], dim=1))
+    values = torch.cat([triplets.values for triplets in kept])
+    return ((left * values) @ right.mT).to(task_vectors.dtype)
+
+
+def kept_rank(d_out: int, d_in: int, experts: int) -> int:
+    """Tell how many singular triplets of each expert are kept.
+
+    Args:
+        d_out: number of rows.
+        d_in: number of columns.
+        experts: number of experts.
+
+    Returns:
+        An equal share of the rank, but at least one if the matrix has any entries.
+    """
+    rank = min(d_out, d_in)
+    return min(max(1, rank // experts), rank)
+
+
+def tsv_m_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
+    """Count the floating-point operations of TSV-M on one matrix, to leading order.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+        **_options: the recipe's options, on which the count does not depend.
+
+    Returns:
+        With n the smaller side, m the larger, r triplets kept of each expert and
+        c = M r: M (2 m n^2 + 9 n^3 + 2 m n r) for the decompositions; 6 d c^2 + 9 c^3
+        for the polar factor of each side d (c at most d); 2 m n c + c d_out for the
+        product; M m n differences and the multiply-add of the scale. For a single
+        expert, the last two alone.
+    """
+    d_out, d_in = shape
+    entries = d_out * d_in
+    ends = (experts + 2) * entries
+    if experts == 1:
+        return ends
+    rank = kept_rank(d_out, d_in, experts)
+    columns = experts * rank
+    decomposing = experts * decompose_flops(d_out, d_in, rank)
+    whitening = sum(polar_factor_flops(side, columns) for side in shape)
+    product = 2 * entries * columns + d_out * columns
+    return decomposing + whitening + product + ends
+
+
+METHOD = Method(
+    name="tsv_m",
+    title="TSV-M",
+    merge=tsv_m,
+    version=1,
+    source='Gargiulo et al., "Task singular vectors: reducing task interference in '
+    'model merging", CVPR 2025, arXiv:2412.00081',
+    flops=tsv_m_flops,
+    needs=frozenset({Need.PRETRAINED}),
+    coverage=Coverage.MATRIX,
+    scale=1.0,
+    sweep=MappingProxyType({"scale": SCALES}),
+    whole_tensor=True,
+)

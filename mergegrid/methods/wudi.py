@@ -1,0 +1,94 @@
+"""WUDI: RegMean without data, the task vectors standing in for the inputs."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mergegrid.methods.method import Coverage, Fallback, Method, Need, Option
+from mergegrid.methods.regmean import solve
+
+
+def wudi(
+    task_vectors: Float[Tensor, "expert d_out d_in"],
+) -> Float[Tensor, "d_out d_in"]:
+    r"""Merge one matrix's task vectors so that they disturb each other least.
+
+    The rows of a linear layer's task vector are sums of inputs that the expert was
+    trained on, so that outside their span the expert saw nothing. The merged task
+    vector T minimizes
+
+        sum_e |(T - task_vector_e) task_vector_e^T|^2 / |task_vector_e|^2.
+
+    It is RegMean's solution on task vectors, with G_e = task_vector_e^T task_vector_e
+    / |task_vector_e|^2 for the Gram matrices: from the sum T_0 of the task vectors,
+
+        T = T_0 + (sum_e (task_vector_e - T_0) G_e) (sum_e G_e)^+.
+
+    Directions in which no task vector has anything to speak of keep T_0; what counts as
+    such is decided by `mergegrid.methods.regmean.solve`. Equal experts are returned;
+    experts whose rows are orthogonal to each other's are added up.
+
+    This is not what the paper reports. It starts at T_0 too, but stops after 300 steps
+    of Adam at 1e-5, far from the minimum, and merges attention and MLP matrices only;
+    published results differ from this closed form.
+
+    Args:
+        task_vectors: expert minus pretrained, for every expert, as [d_out, d_in].
+
+    Returns:
+        The merged task vector, before scaling, in the precision of `task_vectors`;
+        computed in float64. A task vector of zeros counts for nothing.
+
+    Source:
+        Cheng et al., "Whoever Started the Interference Should End It: Guiding Data-Free
+        Model Merging via Task Vectors", ICML 2025, arXiv:2503.08099.
+    """
+    start = task_vectors.sum(dim=0, dtype=torch.float64)
+    d_in = start.shape[1]
+    summed = start.new_zeros(d_in, d_in)
+    target = torch.zeros_like(start)
+    # One expert at a time: no more than one Gram matrix is held besides their sum.
+    for vector in task_vectors:
+        whole = vector.double()
+        square = whole.square().sum()
+        gram = (whole.mT @ whole) / square.where(square > 0, 1)
+        summed += gram
+        target += (whole - start) @ gram
+    return (start + solve(summed, target)).to(task_vectors.dtype)
+
+
+def wudi_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
+    """Count the floating-point operations of WUDI on one matrix.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+        **_options: the recipe's options, on which the count does not depend.
+
+    Returns:
+        With d = d_in and k = d_out: 4M d^2 k for Gram matrices and products with them,
+        2M d^2 to divide and add them up; d^3 / 3 to factorize, 2 d^2 k to solve; 6M dk
+        for task vectors, start, norms, differences and sum, dk to add the start, and
+        the multiply-add of the scale. Singular systems cost an eigendecomposition more.
+    """
+    d_out, d_in = shape
+    entries = d_out * d_in
+    products = 4 * experts * entries * d_in + 2 * experts * d_in**2
+    solving = d_in**3 // 3 + 2 * entries * d_in
+    return products + solving + (6 * experts + 3) * entries
+
+
+METHOD = Method(
+    name="wudi",
+    title="WUDI (closed form)",
+    merge=wudi,
+    version=1,
+    source='Cheng et al., "Whoever started the interference should end it: guiding '
+    'data-free model merging via task vectors", ICML 2025, arXiv:2503.08099',
+    flops=wudi_flops,
+    needs=frozenset({Need.PRETRAINED}),
+    coverage=Coverage.MATRIX,
+    fallback=Fallback.PRETRAINED,
+    scale=1.0,
+    whole_tensor=True,
+)
