@@ -8,16 +8,17 @@ over whole tensors.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mergegrid.errors import NonFiniteError
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Method, Option
 from mergegrid.pieces import Piece
 from mergegrid.randomness import uniform
 from mergegrid.statistics.trim import TrimThreshold, kept_entries
+from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key
 
 ENTRIES_IN_CACHE = 1 << 18
 """Entries of all experts together in a block, on a CPU (1 MiB in float32)."""
@@ -28,55 +29,6 @@ ENTRIES_ON_DEVICE = 1 << 26
 SELECTION = "selection"
 """Suffix of the name under which a random selection is drawn: not that of a parameter,
 so that it is independent of what else is drawn for it."""
-
-TrimKey = tuple[object, ...]
-"""What tells one way of trimming from another."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A merge up to what is done last; recipes that differ in that alone share it."""
-
-    method: Method
-    """The method."""
-
-    options: Mapping[str, Option]
-    """Every option of the method."""
-
-    members: tuple[int, ...]
-    """Which of a cohort's experts it merges, in the cohort's order."""
-
-    @property
-    def is_whole_tensor(self) -> bool:
-        """Whether it needs every parameter as a whole."""
-        method, options = self.method, self.options
-        return (
-            method.is_whole_tensor(options)
-            or options.get("scope") == "tensor"
-            or any(
-                survey.is_per_tensor(options) and survey.is_asked(options)
-                for survey in method.surveys.values()
-            )
-        )
-
-    @property
-    def reads_pretrained(self) -> bool:
-        """Whether the pretrained parameters are read to merge."""
-        return Need.PRETRAINED in self.method.needs_of(self.options)
-
-
-@dataclass
-class Whole:
-    """What is known about "the model" of one recipe, apart from single tensors."""
-
-    norms: Tensor | None = None
-    """L2 norm of each expert of the cohort, float64."""
-
-    trims: list[TrimThreshold] | None = None
-    """Trim threshold of each expert of the cohort."""
-
-    surveys: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    """The method's surveys by name."""
 
 
 @dataclass(frozen=True)
@@ -431,43 +383,6 @@ class Block:
             f"The {named} statistic of expert {expert!r} has NaN or infinity at "
             f"{self.name!r}."
         )
-
-
-def sparsify_key(method: Method, options: Mapping[str, Option]) -> TrimKey:
-    """Tell one way of sparsifying from another.
-
-    Args:
-        method: the method.
-        options: the recipe's options.
-
-    Returns:
-        Equal for recipes whose task vectors are the same.
-    """
-    if method.sparsify is None:
-        return ()
-    return (
-        method.sparsify.__qualname__,
-        *((name, options[name]) for name in method.sparsified_options),
-    )
-
-
-def trim_key(method: Method, options: Mapping[str, Option]) -> TrimKey:
-    """Tell one way of trimming from another.
-
-    Args:
-        method: a method that trims.
-        options: the recipe's options.
-
-    Returns:
-        Equal for recipes whose trimmed task vectors are the same.
-    """
-    return (
-        "trim",
-        *sparsify_key(method, options),
-        options["density"],
-        options["selection"],
-        options.get("scope"),
-    )
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -1,22 +1,20 @@
-"""Checkpoints: models on disk, as safetensors files or directories of them."""
+"""Checkpoints: models as they are stored, in safetensors files or directories of them.
 
-import hashlib
+A model is given by a path, a URL such as `s3://bucket/prefix`, or the name of one that
+Hugging Face's cache on this machine holds.
+"""
+
 import json
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from mergegrid.directories import new_directory
+from mergegrid.errors import InputError
+from mergegrid.hub import find_in_cache, is_hub_name
+from mergegrid.places import Place
+from mergegrid.safetensors_files import SafetensorsSource
 
-from mergegrid.errors import InputError, StorageError
-from mergegrid.parameters import Parameters
+__all__ = ["REPORT", "Checkpoint", "find_checkpoint", "new_directory"]
 
 WEIGHTS = "model.safetensors"
 """The file of an unsharded model in a directory."""
@@ -27,86 +25,57 @@ REPORT = "merge.json"
 INDEX = ".safetensors.index.json"
 """End of the name of the file that lists a model's shards."""
 
-NOT_COPIED = (
-    ".bin", ".ckpt", ".gguf", ".h5", ".index.json", ".msgpack", ".onnx", ".pt", ".pth",
-    ".safetensors",
-)  # fmt: skip
-"""Ends of the names of files that hold or list weights, which a merge replaces."""
-
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model on disk."""
+    """A stored model."""
 
-    directory: Path
+    text: str
+    """How it was given."""
+
+    directory: Place
     """Where it is."""
 
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     """The safetensors files with its parameters, sorted."""
 
     is_directory: bool = True
     """Whether the directory belongs to the model, and is not just where its file is."""
 
-    def read(self) -> Parameters:
-        """Read the parameters.
+    listed: frozenset[str] | None = None
+    """The tensors that its index lists, if it has one."""
+
+    revision: str | None = None
+    """Its commit on the Hugging Face Hub, if it was given by its name there."""
+
+    def open(self) -> SafetensorsSource:
+        """Read the headers of its files.
 
         Returns:
-            Tensors by name. Their memory is mapped: never change the files meanwhile.
+            The parameters, to be read.
 
         Raises:
-            InputError: if a file is damaged, or a tensor is in two of them.
+            InputError: if a file is damaged, a tensor is in two of them, or one that
+                the index lists is in none.
         """
-        parameters: dict[str, Tensor] = {}
-        for file in self.files:
-            try:
-                part = load_file(file)
-            except (OSError, SafetensorError) as error:
-                raise InputError(
-                    f"Cannot read {file} as safetensors: {error}."
-                ) from None
-            twice = parameters.keys() & part.keys()
-            if twice:
-                raise InputError(f"{min(twice)!r} is in two files of {self.directory}.")
-            parameters |= part
-        return parameters
-
-    def digests(self) -> dict[str, str]:
-        """Compute what identifies the files.
-
-        Returns:
-            Name of each file to the SHA-256 of its bytes.
-        """
-        found: dict[str, str] = {}
-        for file in self.files:
-            with file.open("rb") as stream:
-                found[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-        return found
-
-    def companions(self) -> list[Path]:
-        """List the files that a merged model needs besides its weights.
-
-        Returns:
-            Configuration, tokenizer and the like: every visible file that holds no
-            weights; none for a model that is a single file.
-        """
-        if not self.is_directory:
-            return []
-        return sorted(
-            path
-            for path in self.directory.iterdir()
-            if path.is_file()
-            and not path.name.startswith(".")
-            and not path.name.endswith(NOT_COPIED)
-            and path.name != REPORT
-        )
+        source = SafetensorsSource(self.files)
+        for name in sorted((self.listed or frozenset()) - source.infos.keys()):
+            raise InputError(
+                f"The index of {self.text} lists {name!r}, which is in none of its "
+                f"files."
+            )
+        return source
 
 
-def find_checkpoint(path: Path) -> Checkpoint:
+def find_checkpoint(text: str, *relative_to: Path) -> Checkpoint:
     """Find the files of a model.
 
     Args:
-        path: a safetensors file, or a directory with `model.safetensors`, with the
-            index of a sharded model, or with a single safetensors file.
+        text: a safetensors file; a directory with `model.safetensors`, with the index
+            of a sharded model, or with a single safetensors file; or the name of a
+            model in the local cache of Hugging Face.
+        relative_to: where a relative path may start from, the first where there is
+            something; here, if none is given.
 
     Returns:
         The checkpoint.
@@ -114,93 +83,75 @@ def find_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: if there is no model there.
     """
-    if path.is_file():
-        if path.suffix != ".safetensors":
-            raise InputError(
-                f"{path} is no safetensors file; other formats are not read, since "
-                f"they can run code. Convert it first."
-            )
-        return Checkpoint(path.parent, (path,), is_directory=False)
-    if not path.is_dir():
-        raise InputError(f"There is no model at {path}.")
-    indices = sorted(path.glob(f"*{INDEX}"))
-    if indices:
-        return Checkpoint(path, _shards(indices[0]))
-    files = sorted(path.glob("*.safetensors"))
-    chosen = [file for file in files if file.name == WEIGHTS] or files
-    if len(chosen) != 1:
-        found = ", ".join(file.name for file in files) or "none"
+    places = [Place.of(text, start) for start in relative_to or (Path(),)]
+    for place in places:
+        if place.is_file():
+            return _single_file(text, place)
+        if place.is_directory():
+            return _in_directory(text, place)
+    if is_hub_name(text):
+        found = find_in_cache(text)
+        directory = Place.of(str(found.directory))
+        return _in_directory(text, directory, found.revision)
+    shown = places[0].path if places[0].is_local else text
+    raise InputError(f"There is no model at {shown}.")
+
+
+def _single_file(text: str, place: Place) -> Checkpoint:
+    if not place.name.endswith(".safetensors"):
         raise InputError(
-            f"{path} should hold {WEIGHTS}, the index of a sharded model or one "
+            f"{place.text} is no safetensors file; other formats are not read, since "
+            f"they can run code. Convert it first."
+        )
+    return Checkpoint(text, place.parent(), (place,), is_directory=False)
+
+
+def _in_directory(text: str, place: Place, revision: str | None = None) -> Checkpoint:
+    files = place.listed()
+    index = _only_index([file for file in files if file.name.endswith(INDEX)])
+    if index is not None:
+        shards, listed = _shards(place, index, {file.name for file in files})
+        return Checkpoint(text, place, shards, listed=listed, revision=revision)
+    models = [file for file in files if file.name.endswith(".safetensors")]
+    chosen = [file for file in models if file.name == WEIGHTS] or models
+    if len(chosen) != 1:
+        found = ", ".join(file.name for file in models) or "none"
+        raise InputError(
+            f"{place.text} should hold {WEIGHTS}, the index of a sharded model or one "
             f"safetensors file; it holds {found}."
         )
-    return Checkpoint(path, (chosen[0],))
+    return Checkpoint(text, place, (chosen[0],), revision=revision)
 
 
-@contextmanager
-def new_directory(path: Path) -> Generator[Path]:
-    """Make a directory all at once: it appears, complete, when the block ends well.
-
-    Args:
-        path: where it shall be.
-
-    Yields:
-        An empty directory beside it, to be filled.
-
-    Raises:
-        InputError: if there is something at `path` already.
-        StorageError: if it cannot be written; nothing is left behind.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists already and is not empty. Give another place.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise StorageError(f"Cannot write to {path}: {error.strerror}.") from None
-    try:
-        yield made
-        made.chmod(0o755)  # not for one user alone, as temporary directories are
-        made.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"Cannot write to {path}: {_reason(error)}.") from None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def write_parameters(directory: Path, parameters: Mapping[str, Tensor]) -> None:
-    """Write a model as one file.
-
-    Args:
-        directory: where to.
-        parameters: tensors by name; a tied one is written under each of its names.
-    """
-    seen: set[int] = set()
-    separate: dict[str, Tensor] = {}
-    for name in sorted(parameters):
-        tensor = parameters[name].detach().cpu().contiguous()
-        separate[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    # Loaders of other packages look for this entry.
-    save_file(separate, directory / WEIGHTS, metadata={"format": "pt"})
-
-
-def _shards(index: Path) -> tuple[Path, ...]:
-    try:
-        names = set(
-            json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+def _only_index(indices: list[Place]) -> Place | None:
+    usual = [file for file in indices if file.name == f"model{INDEX}"]
+    chosen = usual or indices
+    if len(chosen) > 1:
+        found = ", ".join(file.name for file in chosen)
+        raise InputError(
+            f"{chosen[0].parent().text} should hold the index of one model; it holds "
+            f"{found}."
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{index} is no index of a sharded model.") from None
-    shards = tuple(index.parent / name for name in sorted(names))
-    for shard in shards:
-        if not shard.is_file() or shard.suffix != ".safetensors":
-            raise InputError(f"{index} lists {shard.name}, which is not there.")
-    return shards
+    return chosen[0] if chosen else None
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    number = re.search(r"os error (\d+)", str(error))  # safetensors has no errno
-    return os.strerror(int(number[1])) if number else str(error)
+def _shards(
+    directory: Place, index: Place, present: set[str]
+) -> tuple[tuple[Place, ...], frozenset[str]]:
+    try:
+        weight_map = json.loads(index.bytes())["weight_map"]
+        names = sorted(set(weight_map.values()))
+        listed = frozenset(weight_map)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{index.text} is no index of a sharded model.") from None
+    gone = [
+        str(name)
+        for name in names
+        if name not in present or not name.endswith(".safetensors")
+    ]
+    if gone:
+        verb = "is" if len(gone) == 1 else "are"
+        raise InputError(
+            f"{index.text} lists {', '.join(gone)}, which {verb} not there."
+        )
+    return tuple(directory.inside(name) for name in names), listed

@@ -3,15 +3,26 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mergegrid.checkpoints import REPORT, find_checkpoint
+from mergegrid.checkpoints import find_checkpoint
+from mergegrid.describe import (
+    describe_method,
+    difference_lines,
+    method_lines,
+    model_lines,
+    preflight_lines,
+)
 from mergegrid.errors import InputError, MergegridError
+from mergegrid.inputs import open_inputs
+from mergegrid.merge_file import read_merge_file
+from mergegrid.merge_report import spelt
+from mergegrid.merging import merge_stored
 from mergegrid.methods import METHODS
-from mergegrid.methods.method import Method, Need, Option
-from mergegrid.recipe_file import merge_file
+from mergegrid.methods.method import Recipe
+from mergegrid.preflight import preflight
+from mergegrid.progress import ProgressLine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,35 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MergegridError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was written\n")
+        return 130
     sys.stdout.write(f"{text}\n")
     return 0
-
-
-def describe_method(method: Method) -> dict[str, Any]:
-    """Describe a method as plain values.
-
-    Args:
-        method: the method.
-
-    Returns:
-        Name, title, version, needs, coverage, numbers of experts, the JSON schema of
-        every option, the default sweep and the source.
-    """
-    schema = method.options.model_json_schema()["properties"]
-    return {
-        "name": method.name,
-        "title": method.title,
-        "version": method.version,
-        "needs": sorted(need.value for need in method.needs),
-        "covers": method.coverage.value,
-        "experts": list(method.experts),
-        "options": {
-            option: {key: value for key, value in facts.items() if key != "title"}
-            for option, facts in schema.items()
-        },
-        "sweep": {option: list(values) for option, values in method.sweep.items()},
-        "source": method.source,
-    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,97 +54,71 @@ def _parser() -> argparse.ArgumentParser:
     merging = commands.add_parser("merge", help="merge models as a recipe file says")
     merging.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
     merging.add_argument("out", type=Path, metavar="OUT_DIR")
+    merging.add_argument(
+        "--force", action="store_true", help="replace OUT_DIR, if it is there"
+    )
+    merging.add_argument(
+        "--dry-run", action="store_true", help="look at headers only; write nothing"
+    )
     merging.set_defaults(run=_merge)
 
     listing = commands.add_parser("methods", help="list the methods and their options")
     listing.add_argument("--json", action="store_true", help="for programs")
     listing.set_defaults(run=_methods)
 
-    inspecting = commands.add_parser("inspect", help="say what is in a model")
-    inspecting.add_argument("model", type=Path, metavar="DIR")
+    inspecting = commands.add_parser(
+        "inspect", help="say what is in a model, or in what two models differ"
+    )
+    inspecting.add_argument("model", metavar="DIR")
+    inspecting.add_argument("other", nargs="?", metavar="OTHER_DIR")
     inspecting.set_defaults(run=_inspect)
     return parser
 
 
 def _merge(chosen: argparse.Namespace) -> str:
-    recipe = merge_file(chosen.recipe, chosen.out)
-    return f"{_spelt(recipe.method, recipe.options)}\nwritten to {chosen.out}"
+    file = read_merge_file(chosen.recipe)
+    inputs = open_inputs(file)
+    found = preflight(inputs, chosen.out)
+    if chosen.dry_run:
+        lines = preflight_lines(found, is_long=True)
+        if found.error is not None:
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            raise found.error
+        return "\n".join(lines)
+    if found.error is not None:
+        raise found.error
+    is_terminal = sys.stderr.isatty()
+    if is_terminal:
+        for line in preflight_lines(found, is_long=False):
+            sys.stderr.write(f"{line}\n")
+    progress = ProgressLine(sys.stderr) if is_terminal else None
+    try:
+        merge_stored(inputs, chosen.out, force=chosen.force, progress=progress)
+    finally:
+        if progress is not None:
+            progress.finish()
+    made_by = file.made_by
+    said = "each tensor by its own recipe"
+    if isinstance(made_by, Recipe):
+        said = spelt(made_by.method, made_by.options)
+    return f"{said}\nwritten to {chosen.out}"
 
 
 def _methods(chosen: argparse.Namespace) -> str:
     described = [describe_method(method) for method in METHODS.values()]
     if chosen.json:
         return json.dumps(described, indent=2)
-    blocks: list[str] = []
-    for method in described:
-        # Norms and thresholds are computed from parameters, where they are needed.
-        given = [
-            need for need in method["needs"] if need not in {Need.NORMS, Need.TRIM}
-        ]
-        needs = " and ".join(given) or "nothing but the experts"
-        lines = [f"{method['name']}  ({method['title']}; needs {needs})"]
-        lines += [
-            f"    {option} = {json.dumps(facts['default'])}{_allowed(facts)}: "
-            f"{facts['description']}"
-            for option, facts in method["options"].items()
-        ]
-        blocks.append("\n".join([*lines, f"    {method['source']}"]))
-    return "\n\n".join(blocks)
-
-
-def _allowed(facts: dict[str, Any]) -> str:
-    if "enum" in facts:
-        return f" ({' | '.join(facts['enum'])})"
-    words = {
-        "minimum": "from",
-        "exclusiveMinimum": "above",
-        "maximum": "to",
-        "exclusiveMaximum": "below",
-    }
-    bounds = [f"{word} {facts[key]:g}" for key, word in words.items() if key in facts]
-    return f" ({', '.join(bounds)})" if bounds else ""
+    return "\n\n".join("\n".join(method_lines(method)) for method in described)
 
 
 def _inspect(chosen: argparse.Namespace) -> str:
-    checkpoint = find_checkpoint(chosen.model)
-    parameters = checkpoint.read()
-    types: dict[str, int] = {}
-    for tensor in parameters.values():
-        name = str(tensor.dtype).removeprefix("torch.")
-        types[name] = types.get(name, 0) + tensor.numel()
-    size = sum(file.stat().st_size for file in checkpoint.files)
-    lines = [
-        f"{len(parameters)} tensors, {sum(types.values()):,} numbers "
-        f"({', '.join(f'{count:,} {name}' for name, count in sorted(types.items()))}), "
-        f"{size:,} bytes in {len(checkpoint.files)} "
-        f"{'file' if len(checkpoint.files) == 1 else 'files'}"
-    ]
-    report = checkpoint.directory / REPORT
-    if checkpoint.is_directory and report.is_file():
-        lines += _origin(report)
-    lines += [
-        f"{name}  {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-        for name, tensor in sorted(parameters.items())
-    ]
-    return "\n".join(lines)
-
-
-def _origin(report: Path) -> list[str]:
-    try:
-        made = json.loads(report.read_text(encoding="utf-8"))
-        recipe = made["recipe"]
-        lines = [f"merged by {_spelt(recipe['method'], recipe['options'])}"]
-        for name, expert in made["experts"].items():
-            lines.append(f"    expert {name}: {expert['path']}")
-        if made["pretrained"]:
-            lines.append(f"    pretrained: {made['pretrained']['path']}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{report} is not the report of a merge.") from None
-    return lines
-
-
-def _spelt(method: str, options: Mapping[str, Option]) -> str:
-    return " ".join([method, *(f"{name}={value}" for name, value in options.items())])
+    model = find_checkpoint(chosen.model)
+    if chosen.other is None:
+        return "\n".join(model_lines(model))
+    other = find_checkpoint(chosen.other)
+    if other.text == model.text:
+        raise InputError("Give two models to compare; these are one and the same.")
+    return "\n".join(difference_lines(model, other))
 
 
 if __name__ == "__main__":

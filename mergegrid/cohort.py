@@ -4,12 +4,12 @@ It knows the layout and reads pieces; what is computed from them is `mergegrid.p
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from mergegrid.blocks import Block, Reading, Variant
+from mergegrid.blocks import Block, Reading
 from mergegrid.errors import InputError, MissingPrerequisiteError
 from mergegrid.layout import Vocabulary, make_layout
 from mergegrid.measured import ARGUMENTS, Measured, Statistics, is_covered
@@ -18,6 +18,7 @@ from mergegrid.methods.method import Method, Recipe
 from mergegrid.parameters import Role
 from mergegrid.pieces import Piece, Span, read_ahead, spans
 from mergegrid.sources import InMemory, Source
+from mergegrid.variant import Variant
 
 LOGGER = logging.getLogger("mergegrid")
 
@@ -72,6 +73,7 @@ class Cohort:
         self.reading = Reading(tuple(experts), seed, device)
         self.parameters = self.layout.parameters()
         """The parameters to merge, each tensor once, sorted."""
+        self._in_use: Piece | None = None
 
     def variant(
         self, recipe: Recipe, experts: Collection[str] | None = None
@@ -102,14 +104,8 @@ class Cohort:
             InputError: if its method is not for this number of experts.
             MissingPrerequisiteError: if something is not there.
         """
-        method = variant.method
-        check_number(method, len(variant.members))
-        if variant.reads_pretrained and self.pretrained is None:
-            raise MissingPrerequisiteError(
-                f"{method.name} needs the pretrained parameters: pass them as "
-                f"`pretrained`."
-            )
-        self.measured.require(method, variant.options)
+        has_pretrained = self.pretrained is not None
+        require(variant, self.measured, has_pretrained=has_pretrained)
 
     def covers(self, variant: Variant, name: str) -> bool:
         """Tell whether a method's mathematics applies to a parameter.
@@ -183,7 +179,7 @@ class Cohort:
             )
 
         if not ahead or self._is_in_memory():
-            yield from map(read, wanted)
+            yield from self._used(map(read, wanted))
             return
 
         def size(span: Span) -> int:
@@ -198,7 +194,29 @@ class Cohort:
             default=0,
         )
         budget = max(BYTES_AHEAD, int(largest * LARGEST_PIECES_AHEAD))
-        yield from read_ahead(wanted, read, size, budget)
+        yield from self._used(read_ahead(wanted, read, size, budget))
+
+    def pretrained_stretch(self, name: str, start: int, stop: int) -> Tensor:
+        """Give a stretch of the reference, without reading what is in use anew.
+
+        Args:
+            name: the parameter.
+            start: index of the first entry.
+            stop: index after the last entry.
+
+        Returns:
+            [stop - start], in the reference's type. Not to be changed.
+        """
+        piece = self._in_use
+        if piece is not None and piece.span.name == name:
+            first = piece.span.start
+            if (
+                "pretrained" in piece.rows
+                and first <= start
+                and stop <= piece.span.stop
+            ):
+                return piece.rows["pretrained"][0][start - first : stop - first]
+        return self.reference.read(name, start, stop)
 
     def blocks(self, piece: Piece, ties_left: dict[object, Tensor]) -> Iterator[Block]:
         """Cut a piece into blocks that fit into the processor's cache.
@@ -231,6 +249,14 @@ class Cohort:
         shape = self.layout.shapes[span.name]
         return Block(self.reading, piece, span.start, span.stop, shape, ties_left)
 
+    def _used(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        try:
+            for piece in pieces:
+                self._in_use = piece
+                yield piece
+        finally:
+            self._in_use = None
+
     def _arguments(self, name: str, variants: Sequence[Variant]) -> list[str]:
         wanted = {"experts"}
         for variant in variants:
@@ -260,6 +286,27 @@ class Cohort:
     def _is_in_memory(self) -> bool:
         sources = [*self.experts.values(), self.reference]
         return all(isinstance(source, InMemory) for source in sources)
+
+
+def require(variant: Variant, measured: Measured, *, has_pretrained: bool) -> None:
+    """Check that everything is there that a merge cannot do without.
+
+    Args:
+        variant: the merge.
+        measured: the statistics that there are.
+        has_pretrained: whether there is a pretrained model.
+
+    Raises:
+        InputError: if its method is not for this number of experts.
+        MissingPrerequisiteError: if something is not there.
+    """
+    method = variant.method
+    check_number(method, len(variant.members))
+    if variant.reads_pretrained and not has_pretrained:
+        raise MissingPrerequisiteError(
+            f"{method.name} needs the pretrained parameters: pass them as `pretrained`."
+        )
+    measured.require(method, variant.options)
 
 
 def check_number(method: Method, experts: int) -> None:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from mergegrid.blocks import Variant
 from mergegrid.canonical import canonical_json
 from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError, UnknownNameError
@@ -23,8 +22,10 @@ from mergegrid.measured import Statistics, is_covered
 from mergegrid.methods import METHODS, get_method
 from mergegrid.methods.method import Coverage, Method, Recipe
 from mergegrid.parameters import Parameters
-from mergegrid.passes import measure, merge_pass
+from mergegrid.passes import merge_pass
 from mergegrid.sources import InMemory
+from mergegrid.surveying import measure
+from mergegrid.variant import Variant
 
 RecipeLike: TypeAlias = Recipe | Mapping[str, Any] | str
 """A recipe, its mapping form {"method": ..., "options": {...}}, or a method's name."""

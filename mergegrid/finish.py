@@ -9,13 +9,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mergegrid.blocks import Variant
 from mergegrid.cohort import Cohort
 from mergegrid.depth import layer_positions, scale_at
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Option, Recipe
 from mergegrid.parameters import Role
 from mergegrid.sources import read_whole
+from mergegrid.variant import Variant
 
 FINISHING = frozenset({"scale", "depth_scale", "layer_scales", "match_norm"})
 """The options that are applied last."""
@@ -94,7 +94,8 @@ class Finishing:
                 depth_scale=options["depth_scale"],
                 layer_scales=options["layer_scales"],
             )
-            base = self.cohort.reference.read(name, start, start + merged.numel())
+            stop = start + merged.numel()
+            base = self.cohort.pretrained_stretch(name, start, stop)
             merged = torch.add(
                 base.to(merged.device, torch.float32), merged, alpha=factor
             )

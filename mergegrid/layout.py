@@ -7,8 +7,9 @@ merging the rows that all models have.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -89,12 +90,37 @@ def make_layout(
         LayoutError: if names, shapes or types differ, or the values of a tensor that
             is copied; the message lists everything that differs.
     """
+    drafted = draft_layout(models, reference, vocabulary)
+    copied = [name for name, role in drafted.roles.items() if role is Role.COPIED]
+    faults = [*_unequal(models, copied)]
+    if faults:
+        raise LayoutError(_listed(faults))
+    return replace(drafted, first_name=untie(models))
+
+
+def draft_layout(
+    models: Mapping[str, Source], reference: Source, vocabulary: Vocabulary = "refuse"
+) -> Layout:
+    """Compare the headers of models; no tensor is read.
+
+    Args:
+        models: see `make_layout`.
+        reference: see `make_layout`.
+        vocabulary: see `make_layout`.
+
+    Returns:
+        The layout, as if no tensors were tied.
+
+    Raises:
+        InputError: if there is no model, or a model without parameters.
+        LayoutError: if names, shapes or types differ.
+    """
     if not models:
         raise InputError("There is nothing to merge: give at least one expert.")
     for model, source in models.items():
         if not source.infos:
             raise InputError(f"The {model} has no parameters.")
-    faults = [*_differences(models, vocabulary)]
+    faults = differences(models, vocabulary)
     if faults:
         raise LayoutError(_listed(faults))
     infos = {name: reference.infos[name] for name in sorted(reference.infos)}
@@ -103,11 +129,7 @@ def make_layout(
         name: _common_rows([source.infos[name] for source in models.values()])
         for name in infos
     }
-    copied = [name for name, role in roles.items() if role is Role.COPIED]
-    faults = [*_unequal(models, copied)]
-    if faults:
-        raise LayoutError(_listed(faults))
-    return Layout(infos, untie(models), roles, shapes)
+    return Layout(infos, {name: name for name in infos}, roles, shapes)
 
 
 def untie(models: Mapping[str, Source]) -> dict[str, str]:
@@ -125,9 +147,9 @@ def untie(models: Mapping[str, Source]) -> dict[str, str]:
     """
     sources = list(models.values())
     found: dict[str, str] = {}
-    firsts: dict[tuple[TensorInfo, ...], list[str]] = {}
-    for name in sorted(sources[0].infos):
-        alike = firsts.setdefault(tuple(s.infos[name] for s in sources), [])
+    firsts: dict[object, list[str]] = {}
+    for name, kind in _kinds(sources).items():
+        alike = firsts.setdefault(kind, [])
         twins = (
             other for other in alike if all(_is_one(s, name, other) for s in sources)
         )
@@ -135,6 +157,24 @@ def untie(models: Mapping[str, Source]) -> dict[str, str]:
         if found[name] == name:
             alike.append(name)
     return found
+
+
+def _kinds(sources: list[Source]) -> dict[str, object]:
+    """Tell apart what cannot be tied: each tensor's start is read once, at most."""
+    infos = {
+        name: tuple(source.infos[name] for source in sources)
+        for name in sorted(sources[0].infos)
+    }
+    counts = Counter(infos.values())
+    kinds: dict[str, object] = {}
+    for name, of_sources in infos.items():
+        kinds[name] = of_sources
+        info = of_sources[0]
+        is_stored = sources[0].identity(name) is None
+        if is_stored and counts[of_sources] > 1 and len(info.shape) > 1:
+            start = sources[0].read(name, 0, min(info.entries, ENTRIES_LOOKED_AT))
+            kinds[name] = of_sources, tuple(start.tolist())
+    return kinds
 
 
 def _is_one(source: Source, name: str, other: str) -> bool:
@@ -157,6 +197,21 @@ def _equal(source: Source, name: str, other: str, entries: int) -> bool:
             return False
         is_constant = is_constant and bool((part == first[0]).all())
     return not is_constant
+
+
+def differences(
+    models: Mapping[str, Source], vocabulary: Vocabulary = "refuse"
+) -> list[str]:
+    """List what keeps models from being merged, from headers alone.
+
+    Args:
+        models: see `make_layout`.
+        vocabulary: see `make_layout`.
+
+    Returns:
+        Every difference in names, shapes and kinds of types, in words.
+    """
+    return [*_differences(models, vocabulary)]
 
 
 def _differences(models: Mapping[str, Source], vocabulary: Vocabulary) -> Iterator[str]:

@@ -1,75 +1,27 @@
-"""Passes over the parameters: what is known about the model as a whole, then merging.
+"""The last pass over the parameters: merging.
 
-A first pass takes what methods ask about the model as a whole (norms, thresholds,
-surveys), for all merges of a batch together; the last one merges. Every parameter is
-read once in a pass, and whatever several merges need of it is computed once.
+Every parameter is read once, for all merges of a batch, and whatever several merges need
+of it is computed once.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from mergegrid.blocks import Block, Variant, Whole, sparsify_key, trim_key
+from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
 from mergegrid.methods.average import average_of_sum
-from mergegrid.methods.method import Fallback, Method, Need, Option, Survey
-from mergegrid.pieces import Piece
-from mergegrid.statistics.trim import TrimThreshold, thresholds_of
+from mergegrid.methods.method import Fallback, Option
+from mergegrid.surveying import Measurements, asks_for_norms, readers_of, survey_tensor
+from mergegrid.variant import Variant, Whole, sparsify_key, trim_key
 
 Emit = Callable[[int, str, int, Tensor], None]
 """Takes a merge's number, a parameter, the index of a stretch's first entry, and the
 stretch, flat: merged parameters, or merged task vectors that are not yet scaled. Of
 methods that yield a model for each task, [expert, entry]."""
-
-
-Readers: TypeAlias = tuple[tuple[int, ...], bool]
-"""The experts that a merge reads, and whether it reads the pretrained model."""
-
-
-@dataclass
-class Measurements:
-    """What first passes have found."""
-
-    wholes: dict[int, Whole]
-    """For each variant of the batch, by number."""
-
-    unchanged: dict[Readers, frozenset[str]] = field(
-        default_factory=dict["Readers", frozenset[str]]
-    )
-    """Parameters that are the same in all models that some merges read."""
-
-    seconds: dict[int, float] = field(default_factory=dict[int, float])
-    """Time that merging by each variant took so far, apart from what all share."""
-
-
-def measure(cohort: Cohort, variants: Sequence[Variant]) -> Measurements:
-    """Take everything that some merges ask about the model as a whole.
-
-    Args:
-        cohort: the experts.
-        variants: the merges.
-
-    Returns:
-        What they asked for.
-    """
-    found = Measurements({number: Whole() for number in range(len(variants))})
-    asking = [variant for variant in variants if _asks_for_norms(variant)]
-    if asking:
-        norms, found.unchanged = _norms_and_unchanged(cohort, asking)
-        for number, variant in enumerate(variants):
-            if _asks_for_norms(variant) and "norms" in variant.method.asked:
-                names = _angled(cohort, variant, found)
-                squares = [sum(of[name] for name in names) for of in norms]
-                total = torch.tensor(squares, dtype=torch.float64)
-                found.wholes[number].norms = total.sqrt()
-    _find_trims(cohort, variants, found.wholes)
-    _take_surveys(cohort, variants, found)
-    return found
 
 
 def merge_pass(
@@ -93,7 +45,7 @@ def merge_pass(
             ties_left = {}
         variants = variants_of[piece.span.name]
         wholes = {
-            number: _of_tensor(
+            number: survey_tensor(
                 cohort, variant, piece, found.wholes.get(number, Whole())
             )
             if variant.is_whole_tensor
@@ -173,17 +125,13 @@ def _without_merging(
         return _fallback(block, variant)
     if method.scale is not None:  # a task vector of zero says the same
         return None
-    members, with_base = _readers(variant)
+    members, with_base = readers_of(variant)
     is_unchanged = (
         block.name in found.unchanged[members, with_base]
-        if _asks_for_norms(variant)
+        if asks_for_norms(variant)
         else block.is_unchanged(members, with_base=with_base)
     )
     return block.experts()[members[0]].reshape(-1) if is_unchanged else None
-
-
-def _readers(variant: Variant) -> Readers:
-    return variant.members, variant.reads_pretrained
 
 
 def _fallback(block: Block, variant: Variant) -> Tensor:
@@ -235,281 +183,3 @@ def _bundle(variant: Variant) -> tuple[object, ...]:
         *sparsify_key(method, options),
         *(trim_key(method, options) if method.trims(options) else ()),
     )
-
-
-def _of_tensor(cohort: Cohort, variant: Variant, piece: Piece, whole: Whole) -> Whole:
-    """Take what a merge asks about one parameter as if it were a model of its own."""
-    method, options = variant.method, variant.options
-    own = Whole(whole.norms, whole.trims, dict(whole.surveys))
-    if options.get("scope") == "tensor":
-        if "norms" in method.asked:
-            squares = sum(
-                block.experts().double().square().sum(dim=1)
-                for block in cohort.blocks(piece, {})
-            )
-            assert isinstance(squares, Tensor), "a piece has a block"
-            own.norms = squares.sqrt()
-        if method.trims(options):
-            own.trims = _tensor_thresholds(cohort, variant, piece)
-    for survey_name, survey in method.surveys.items():
-        if survey.is_asked(options) and survey.is_per_tensor(options):
-            for block in _pass_blocks(cohort, variant, piece):
-                part = _part(block, variant, survey, own)
-                _add(own.surveys, survey_name, survey, part)
-    return own
-
-
-def _asks_for_norms(variant: Variant) -> bool:
-    """Tell whether a merge asks for what parameters that nobody changed would distort.
-
-    Angles and norms are those of what was fine-tuned, with or without frozen towers in
-    the same file.
-    """
-    method, options = variant.method, variant.options
-    if method.scale is not None or options.get("scope") == "tensor":
-        return False
-    return "norms" in method.asked or any(
-        survey.is_asked(options) for survey in method.surveys.values()
-    )
-
-
-def _angled(cohort: Cohort, variant: Variant, found: Measurements) -> list[str]:
-    unchanged = found.unchanged[_readers(variant)]
-    return [
-        name
-        for name in cohort.parameters
-        if name not in unchanged and cohort.covers(variant, name)
-    ]
-
-
-def _norms_and_unchanged(
-    cohort: Cohort, variants: Sequence[Variant]
-) -> tuple[list[dict[str, float]], dict[Readers, frozenset[str]]]:
-    given = cohort.statistics.get(Need.NORMS, {})
-    is_given = all(
-        name in given.get(expert, {})
-        for expert in cohort.experts
-        for name in cohort.parameters
-    )
-    asks = any("norms" in variant.method.asked for variant in variants)
-    kinds = sorted({_readers(variant) for variant in variants})
-    changed: dict[Readers, set[str]] = {kind: set() for kind in kinds}
-    squares: list[dict[str, float]] = [
-        dict.fromkeys(cohort.parameters, 0.0) for _ in cohort.experts
-    ]
-    reading = dict.fromkeys(cohort.parameters, variants)
-    for piece in cohort.pieces(reading):
-        name = piece.span.name
-        for block in cohort.blocks(piece, {}):
-            for kind in kinds:
-                if name in changed[kind]:
-                    continue
-                if not block.is_unchanged(kind[0], with_base=kind[1]):
-                    changed[kind].add(name)
-            if asks and not is_given:
-                rows = block.experts().double().square().sum(dim=1).tolist()
-                for of_expert, square in zip(squares, rows, strict=True):
-                    of_expert[name] += square
-    if is_given:
-        squares = [
-            {name: float(given[expert][name]) for name in cohort.parameters}
-            for expert in cohort.experts
-        ]
-    unchanged = {kind: frozenset(cohort.parameters) - changed[kind] for kind in kinds}
-    return squares, unchanged
-
-
-def _find_trims(
-    cohort: Cohort, variants: Sequence[Variant], wholes: Mapping[int, Whole]
-) -> None:
-    """Find thresholds of the whole model, for all densities of a kind together."""
-    waiting: dict[tuple[object, ...], list[int]] = {}
-    for number, variant in enumerate(variants):
-        method, options = variant.method, variant.options
-        if not method.trims(options) or options.get("scope") == "tensor":
-            continue
-        given = _given_trims(cohort, method, options)
-        if given is not None:
-            wholes[number].trims = given
-            continue
-        is_random = options["selection"] == "random"
-        kind = (is_random, *sparsify_key(method, options))
-        waiting.setdefault(kind, []).append(number)
-    for numbers in waiting.values():
-        first = variants[numbers[0]]
-        densities = sorted({variants[i].options["density"] for i in numbers})
-        found = _model_thresholds(cohort, first, densities)
-        for number in numbers:
-            density = variants[number].options["density"]
-            wholes[number].trims = [of_expert[density] for of_expert in found]
-
-
-def _given_trims(
-    cohort: Cohort, method: Method, options: Mapping[str, Option]
-) -> list[TrimThreshold] | None:
-    if Need.TRIM not in method.needs_of(options):
-        return None
-    given = cohort.statistics.get(Need.TRIM, {})
-    density = options["density"]
-    if any(density not in given.get(expert, {}) for expert in cohort.experts):
-        return None
-    first_name = cohort.layout.first_name
-    # A threshold measured on a tied tensor may name it otherwise.
-    return [
-        TrimThreshold(
-            given[expert][density].threshold,
-            {
-                first_name.get(name, name): count
-                for name, count in given[expert][density].ties_kept.items()
-            },
-        )
-        for expert in cohort.experts
-    ]
-
-
-def _model_thresholds(
-    cohort: Cohort, variant: Variant, densities: Sequence[float]
-) -> list[dict[float, TrimThreshold]]:
-    reading = {name: [variant] for name in cohort.parameters}
-
-    def magnitudes() -> Iterator[tuple[str, Tensor]]:
-        for piece in cohort.pieces(reading):
-            for block in _pass_blocks(cohort, variant, piece):
-                found = block.magnitudes(variant.method, variant.options)
-                yield block.name, found.reshape(len(found), -1)
-
-    return thresholds_of(magnitudes, len(cohort.experts), densities)
-
-
-def _tensor_thresholds(
-    cohort: Cohort, variant: Variant, piece: Piece
-) -> list[TrimThreshold]:
-    density = variant.options["density"]
-
-    def magnitudes() -> Iterator[tuple[str, Tensor]]:
-        for block in _pass_blocks(cohort, variant, piece):
-            found = block.magnitudes(variant.method, variant.options)
-            yield block.name, found.reshape(len(found), -1)
-
-    found = thresholds_of(magnitudes, len(cohort.experts), [density])
-    return [of_expert[density] for of_expert in found]
-
-
-def _pass_blocks(
-    cohort: Cohort,
-    variant: Variant,
-    piece: Piece,
-    ties_left: dict[object, Tensor] | None = None,
-) -> Iterator[Block]:
-    kept = {} if ties_left is None else ties_left
-    if variant.method.is_whole_tensor(variant.options):
-        yield cohort.whole_block(piece, kept)
-    else:
-        yield from cohort.blocks(piece, kept)
-
-
-def _take_surveys(
-    cohort: Cohort, variants: Sequence[Variant], found: Measurements
-) -> None:
-    """Take the surveys of the whole model: all that depend on nothing open at once."""
-    waiting: dict[int, list[str]] = {}
-    for number, variant in enumerate(variants):
-        names = [
-            name
-            for name, survey in variant.method.surveys.items()
-            if survey.is_asked(variant.options)
-            and not survey.is_per_tensor(variant.options)
-        ]
-        if names:
-            waiting[number] = names
-    while waiting:
-        now = {number: names[0] for number, names in waiting.items()}
-        _survey_pass(cohort, {n: (variants[n], name) for n, name in now.items()}, found)
-        waiting = {n: names[1:] for n, names in waiting.items() if names[1:]}
-
-
-def _survey_pass(
-    cohort: Cohort, asked: Mapping[int, tuple[Variant, str]], found: Measurements
-) -> None:
-    # Recipes that ask for the same thing share it.
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for number, (variant, name) in asked.items():
-        alike.setdefault(_survey_key(variant, name), []).append(number)
-    firsts = [numbers[0] for numbers in alike.values()]
-    angled = {
-        number: set(_angled(cohort, variant, found))
-        if _asks_for_norms(variant)
-        else {n for n in cohort.parameters if cohort.covers(variant, n)}
-        for number in firsts
-        for variant in [asked[number][0]]
-    }
-    reading: dict[str, list[Variant]] = {}
-    for name in cohort.parameters:
-        readers = [asked[number][0] for number in firsts if name in angled[number]]
-        if readers:
-            reading[name] = readers
-    ties_left: dict[bool, dict[object, Tensor]] = {True: {}, False: {}}
-    for piece in cohort.pieces(reading):
-        if piece.span.start == 0:
-            ties_left = {True: {}, False: {}}
-        readers = [n for n in firsts if piece.span.name in angled[n]]
-        for is_whole in (False, True):
-            now = [
-                number
-                for number in readers
-                for variant in [asked[number][0]]
-                if variant.method.is_whole_tensor(variant.options) is is_whole
-            ]
-            if not now:
-                continue
-            blocks = _pass_blocks(cohort, asked[now[0]][0], piece, ties_left[is_whole])
-            for block in blocks:
-                for number in now:
-                    variant, name = asked[number]
-                    survey = variant.method.surveys[name]
-                    whole = found.wholes[number]
-                    part = _part(block, variant, survey, whole)
-                    _add(whole.surveys, name, survey, part)
-    for numbers in alike.values():
-        _, name = asked[numbers[0]]
-        value = found.wholes[numbers[0]].surveys.get(name)
-        for number in numbers[1:]:
-            if value is not None:
-                found.wholes[number].surveys[name] = value
-
-
-def _survey_key(variant: Variant, name: str) -> tuple[object, ...]:
-    method, options = variant.method, variant.options
-    survey = method.surveys[name]
-    trims = trim_key(method, options) if method.trims(options) else ()
-    earlier = [
-        (option, options[option])
-        for other in method.surveys.values()
-        for option in other.options
-    ]
-    return (
-        survey.measure.__qualname__,
-        variant.members,
-        method.coverage,
-        method.needs_of(options),
-        *sparsify_key(method, options),
-        *trims,
-        *earlier,
-    )
-
-
-def _part(block: Block, variant: Variant, survey: Survey, whole: Whole) -> Tensor:
-    tensors = [
-        block.argument(argument, variant, whole) for argument in survey.arguments
-    ]
-    given = {name: variant.options[name] for name in survey.options}
-    return survey.measure(*tensors, **given)
-
-
-def _add(surveys: dict[str, Any], name: str, survey: Survey, part: Tensor) -> None:
-    if name not in surveys:
-        surveys[name] = part
-    elif survey.combine == "max":
-        surveys[name] = torch.maximum(surveys[name], part)
-    else:
-        surveys[name] = surveys[name] + part

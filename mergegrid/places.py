@@ -5,7 +5,7 @@ calls, which several threads may make at once, and in a bucket by one request ea
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,10 @@ class Place:
                 installed.
         """
         if "://" not in text:
-            path = (relative_to or Path()) / Path(text).expanduser()
+            try:
+                path = (relative_to or Path()) / Path(text).expanduser()
+            except RuntimeError as error:  # of a user who is not there
+                raise InputError(f"There is no {text}: {error}") from None
             return cls(LocalFileSystem(), str(path), text)
         protocol = text.partition("://")[0]
         try:
@@ -59,10 +62,8 @@ class Place:
             options = {"use_listings_cache": False} if protocol == "s3" else {}
             files, path = fsspec.core.url_to_fs(text, **options)
         except ImportError:
-            raise InputError(
-                f"To read {text}, install the package for {protocol}://: "
-                f"pip install 'mergegrid[s3]'."
-            ) from None
+            wanted = "mergegrid[s3]" if protocol == "s3" else f"fsspec[{protocol}]"
+            raise InputError(f"To read {text}: pip install '{wanted}'.") from None
         except ValueError:
             raise InputError(f"{text} is no path and no URL that is known.") from None
         return cls(files, path, text)
@@ -88,6 +89,16 @@ class Place:
         """
         path = f"{self.path.rstrip('/')}/{name}"
         return Place(self.files, path, f"{self.text.rstrip('/')}/{name}")
+
+    def parent(self) -> "Place":
+        """Give the directory that this is in.
+
+        Returns:
+            The directory.
+        """
+        path = self.path.rstrip("/").rpartition("/")[0]
+        text = self.text.rstrip("/").rpartition("/")[0]
+        return Place(self.files, path or "/", text)
 
     def is_file(self) -> bool:
         """Tell whether there is a file.
@@ -130,6 +141,16 @@ class Place:
         """
         with explained(self):
             return int(self.files.size(self.path))
+
+    def tag(self) -> str:
+        """Give what the server tells versions of the file apart by.
+
+        Returns:
+            Its ETag, or "" if there is none, as on a disk.
+        """
+        with explained(self):
+            facts = self.files.info(self.path)
+        return str(facts.get("ETag") or facts.get("etag") or "").strip('"')
 
     def bytes(self, start: int = 0, stop: int | None = None) -> bytes:
         """Read the file, or a range of it.
@@ -186,7 +207,7 @@ class Ranges:
                 return torch.empty(0, dtype=dtype)
             return torch.frombuffer(found, dtype=dtype)
         into = torch.empty(size, dtype=torch.uint8)
-        window = memoryview(into.numpy())
+        window = into.numpy().data
         done = 0
         with explained(self.place):
             while done < size:
@@ -200,7 +221,7 @@ class Ranges:
 
 
 @contextmanager
-def explained(place: Place) -> Iterator[None]:
+def explained(place: Place) -> Generator[None]:
     """Turn what file systems raise into one line that names the place.
 
     Args:

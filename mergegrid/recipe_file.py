@@ -1,38 +1,38 @@
-"""Recipe files: one merge of models on disk, written as YAML."""
+"""Recipe files: one merge of stored models, written as YAML."""
 
-import json
-import shutil
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from mergegrid.checkpoints import (
-    REPORT,
-    Checkpoint,
-    find_checkpoint,
-    new_directory,
-    write_parameters,
-)
-from mergegrid.documents import Section, read_mapping, validated
-from mergegrid.engine import merge, read_recipe
-from mergegrid.methods.method import Need, Recipe
-from mergegrid.provenance import provenance
+from mergegrid.documents import Section
+from mergegrid.errors import InputError, UnknownNameError
+from mergegrid.layout import Vocabulary
+from mergegrid.sizes import parse_size
 
 
 class StatisticFiles(Section):
     """Where statistics are; norms and trim thresholds need no files."""
 
-    fisher: dict[str, Path] = Field(default_factory=dict)
+    fisher: dict[str, str] = Field(default_factory=dict)
     """Expert to its diagonal Fisher information, by name of the parameter."""
 
-    gram: dict[str, Path] = Field(default_factory=dict)
-    """Expert to its Gram matrices, by name of the weight."""
+    gram: dict[str, str] = Field(default_factory=dict)
+    """Expert to its Gram matrices of inputs, by name of the weight."""
+
+    gradient: dict[str, str] = Field(default_factory=dict)
+    """Expert to its Gram matrices of output gradients, by name of the weight."""
+
+    signs: str | None = None
+    """Signs for all experts, by name of the parameter."""
 
 
 class RecipeFile(Section):
-    """What to merge, and how. Paths are relative to the file's directory."""
+    """What to merge, and how.
+
+    Models and statistics are safetensors files or directories of them: paths, relative
+    to the recipe file's directory; URLs such as `s3://bucket/prefix`; or, for models,
+    names in the local cache of Hugging Face, `OWNER/NAME` or `OWNER/NAME@REVISION`.
+    """
 
     method: str
     """The method's name."""
@@ -40,10 +40,10 @@ class RecipeFile(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Its options; those left out have their default."""
 
-    experts: dict[str, Path] = Field(min_length=1)
-    """Name to model: a safetensors file, or a directory."""
+    experts: dict[str, str] = Field(min_length=1)
+    """Name to model."""
 
-    pretrained: Path | None = None
+    pretrained: str | None = None
     """What the experts were fine-tuned from, for methods that need it."""
 
     statistics: StatisticFiles = StatisticFiles()
@@ -52,81 +52,58 @@ class RecipeFile(Section):
     seed: int = 0
     """For methods that draw at random."""
 
+    task: str | None = None
+    """For methods that yield a model for each expert's task: the expert. Without it
+    there is a directory with a model for each task, under the output directory."""
 
-def merge_file(path: Path, out: Path) -> Recipe:
-    """Carry a recipe file out.
+    dtype: Literal["float32"] = "float32"
+    """The type that is merged in, whatever the models' types; there is one."""
+
+    output_dtype: Literal["float32", "float16", "bfloat16", "float64"] | None = None
+    """The type of the merged model's floating-point tensors; None for those of the
+    pretrained model, or else of the first expert."""
+
+    vocabulary: Vocabulary = "refuse"
+    """What to do where models differ in their number of rows alone: `intersect` merges
+    the rows that all have; the rest is the pretrained model's, or else the first
+    expert's."""
+
+    max_shard_size: str | int = "5GB"
+    """How large a file of the merged model may be."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where arithmetic happens."""
+
+    @field_validator("max_shard_size")
+    @classmethod
+    def _is_size(cls, given: str | int) -> str | int:
+        parse_size(given)
+        return given
+
+    @model_validator(mode="after")
+    def _statistics_are_of_experts(self) -> "RecipeFile":
+        files = self.statistics
+        for need in (files.fisher, files.gram, files.gradient):
+            for expert in need:
+                if expert not in self.experts:
+                    raise UnknownNameError("expert", expert, self.experts)
+        if self.task is not None and self.task not in self.experts:
+            raise UnknownNameError("expert", self.task, self.experts)
+        return self
+
+
+def check_directory_names(experts: list[str]) -> None:
+    """Check that experts' names will do for directories, one for each task.
 
     Args:
-        path: the recipe file.
-        out: the directory to make, with the merged model, what the pretrained one (or
-            else the first expert) has besides weights, and a report of what went in. It
-            appears when everything is in it, or not at all.
-
-    Returns:
-        The recipe, defaults spelt out.
+        experts: the names.
 
     Raises:
-        InputError: if the file, a model or a statistic is wrong.
-        LayoutError: if models or statistics do not fit one another.
-        NonFiniteError: if there is NaN or infinity in one of them.
-        MissingPrerequisiteError: if the method needs something that is not given.
-        StorageError: if the merged model cannot be written.
+        InputError: if one will not do.
     """
-    file = validated(RecipeFile, read_mapping(path), source=str(path))
-    recipe = read_recipe({"method": file.method, "options": file.options})
-    experts = _find(path, file.experts)
-    pretrained = _find(path, {"": file.pretrained} if file.pretrained else {})
-    statistics = {
-        Need.FISHER: _find(path, file.statistics.fisher),
-        Need.GRAM: _find(path, file.statistics.gram),
-    }
-    with new_directory(out) as directory:
-        merged = merge(
-            {name: checkpoint.read() for name, checkpoint in experts.items()},
-            recipe,
-            pretrained[""].read() if pretrained else None,
-            {
-                need: {name: checkpoint.read() for name, checkpoint in found.items()}
-                for need, found in statistics.items()
-            },
-            seed=file.seed,
-        )
-        write_parameters(directory, merged)
-        _copy_companions([*pretrained.values(), *experts.values()], directory)
-        report = {
-            "recipe": recipe.identity(),
-            "seed": file.seed,
-            "experts": _described(file.experts, experts),
-            "pretrained": _described({"": file.pretrained}, pretrained).get(""),
-            "statistics": {
-                "fisher": _described(file.statistics.fisher, statistics[Need.FISHER]),
-                "gram": _described(file.statistics.gram, statistics[Need.GRAM]),
-            },
-            "provenance": provenance(),
-        }
-        text = json.dumps(report, indent=2, allow_nan=False)
-        (directory / REPORT).write_text(f"{text}\n", encoding="utf-8")
-    return recipe
-
-
-def _find(recipe: Path, paths: Mapping[str, Path]) -> dict[str, Checkpoint]:
-    return {
-        name: find_checkpoint(recipe.parent / path.expanduser())
-        for name, path in paths.items()
-    }
-
-
-def _copy_companions(checkpoints: list[Checkpoint], directory: Path) -> None:
-    source = next((found for found in checkpoints if found.is_directory), None)
-    for companion in source.companions() if source else ():
-        shutil.copyfile(companion, directory / companion.name)
-
-
-def _described(
-    paths: Mapping[str, Path | None], checkpoints: Mapping[str, Checkpoint]
-) -> dict[str, dict[str, Any]]:
-    # Paths as they were written: a report says nothing about the machine.
-    return {
-        name: {"path": str(paths[name]), "sha256": checkpoint.digests()}
-        for name, checkpoint in checkpoints.items()
-    }
+    for name in experts:
+        if name != name.strip() or name.startswith(".") or not name or "/" in name:
+            raise InputError(
+                f"The expert's name {name!r} will not do for the directory of its "
+                f"task's model: give it another, or name one expert as the task."
+            )

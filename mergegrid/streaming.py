@@ -4,7 +4,7 @@ Reading runs ahead in one thread and writing behind in another, while this one c
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -13,15 +13,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mergegrid.blocks import Whole
-from mergegrid.cohort import Cohort, Variant
+from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError
-from mergegrid.finish import Finishing, l1_factor
-from mergegrid.methods import get_method
+from mergegrid.finish import Finishing, norm_factor
+from mergegrid.layout import Layout
 from mergegrid.methods.method import Recipe
 from mergegrid.parameters import Role
-from mergegrid.passes import Measurements, measure, merge_pass
+from mergegrid.passes import merge_pass
 from mergegrid.sources import TensorInfo
+from mergegrid.surveying import Measurements, measure
+from mergegrid.variant import Variant, Whole
 
 STRETCHES_WAITING = 4
 """How many stretches may wait to be written."""
@@ -48,31 +49,31 @@ class Sink(Protocol):
 
 
 def output_infos(
-    cohort: Cohort, dtype: torch.dtype | None = None
+    layout: Layout, dtype: torch.dtype | None = None
 ) -> dict[str, TensorInfo]:
     """Tell what a merged model consists of.
 
     Args:
-        cohort: the experts.
+        layout: of the models that are merged.
         dtype: the type of its floating-point tensors; None for the pretrained model's,
             or else the first expert's.
 
     Returns:
         Every tensor by name.
     """
-    finishing = Finishing(cohort, dtype)
     return {
-        name: TensorInfo(info.shape, finishing.type_of(name))
-        for name, info in cohort.layout.infos.items()
+        name: TensorInfo(
+            info.shape, dtype if dtype and info.dtype.is_floating_point else info.dtype
+        )
+        for name, info in layout.infos.items()
     }
 
 
 def stream(
     cohort: Cohort,
     recipe: Recipe | RecipeOf,
-    sink: Sink,
+    sinks: Mapping[str | None, Sink],
     *,
-    task: str | None = None,
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -84,8 +85,8 @@ def stream(
         cohort: the experts; everything that the recipe needs has been checked.
         recipe: the recipe, or one for each parameter; then every parameter is merged as
             if it were a model of its own.
-        sink: where to write.
-        task: for methods that yield a model for each task: the expert.
+        sinks: where to write. One under None; for methods that yield a model for each
+            task, one under each expert whose model is wanted.
         dtype: see `output_infos`.
         progress: told how far it is.
 
@@ -98,11 +99,9 @@ def stream(
         name: recipe if isinstance(recipe, Recipe) else recipe(name)
         for name in cohort.parameters
     }
-    variants = {
-        name: Variant(get_method(of.method), of.options) for name, of in recipes.items()
-    }
+    variants = {name: cohort.variant(of) for name, of in recipes.items()}
     if isinstance(recipe, Recipe):
-        uniform = Variant(get_method(recipe.method), recipe.options)
+        uniform = cohort.variant(recipe)
         cohort.explain(uniform)
         variants = dict.fromkeys(variants, uniform)
         found = measure(cohort, [uniform])
@@ -111,35 +110,39 @@ def stream(
         for name, variant in variants.items():
             _refuse_whole_model(name, variant)
         found, factor = Measurements({0: Whole()}), 1.0
-    row = None if task is None else list(cohort.experts).index(task)
     total = sum(cohort.layout.entries(name) for name in cohort.parameters)
     done = 0
-    with _Writer(sink, _aliases(cohort)) as writer:
+    rows = {expert: row for row, expert in enumerate(cohort.experts)}
+    with _Writer(_aliases(cohort)) as writer:
 
         def emit(_: int, name: str, start: int, stretch: Tensor) -> None:
             nonlocal done
-            merged = stretch if row is None else stretch[row]
-            finished = finishing.stretch(recipes[name], name, start, merged, factor)
-            writer.write(name, start, finished)
-            done += merged.numel()
+            for task, sink in sinks.items():
+                merged = stretch if task is None else stretch[rows[task]]
+                finished = finishing.stretch(recipes[name], name, start, merged, factor)
+                writer.write([sink], name, start, finished)
+            done += stretch.shape[-1]
             if progress is not None:
                 progress(done, total)
 
         of_names = {name: {0: variant} for name, variant in variants.items()}
         merge_pass(cohort, of_names, found, emit)
-        _write_rest(cohort, finishing, writer)
+        _write_rest(cohort, finishing, writer, [*sinks.values()])
 
 
-def _write_rest(cohort: Cohort, finishing: Finishing, writer: "_Writer") -> None:
+def _write_rest(
+    cohort: Cohort, finishing: Finishing, writer: "_Writer", sinks: Sequence[Sink]
+) -> None:
     layout = cohort.layout
     for name, first in layout.first_name.items():
         if first != name:
             continue
         if layout.roles[name] is Role.AVERAGED:
-            writer.write(name, 0, finishing.averaged(name))
+            writer.write(sinks, name, 0, finishing.averaged(name))
         rest = finishing.rest(name)
         if rest is not None:
-            writer.write(name, layout.infos[name].entries - rest.numel(), rest)
+            start = layout.infos[name].entries - rest.numel()
+            writer.write(sinks, name, start, rest)
 
 
 def _refuse_whole_model(name: str, variant: Variant) -> None:
@@ -161,7 +164,6 @@ def _refuse_whole_model(name: str, variant: Variant) -> None:
 def _norm_factor(cohort: Cohort, variant: Variant, found: Measurements) -> float:
     if not variant.options.get("match_norm"):
         return 1.0
-    sums: list[float] = []
     merged = 0.0
 
     def add(_: int, __: str, ___: int, stretch: Tensor) -> None:
@@ -169,12 +171,7 @@ def _norm_factor(cohort: Cohort, variant: Variant, found: Measurements) -> float
         merged += float(stretch.abs().sum(dtype=torch.float64))
 
     merge_pass(cohort, {name: {0: variant} for name in cohort.parameters}, found, add)
-    reading = {name: [variant] for name in cohort.parameters}
-    for piece in cohort.pieces(reading):
-        for block in cohort.blocks(piece, {}):
-            summed = block.raw_task_vectors().sum(dim=0).abs()
-            sums.append(float(summed.sum(dtype=torch.float64)))
-    return l1_factor(sums, merged, len(cohort.experts))
+    return norm_factor(cohort, variant, merged)
 
 
 def _aliases(cohort: Cohort) -> dict[str, list[str]]:
@@ -187,20 +184,26 @@ def _aliases(cohort: Cohort) -> dict[str, list[str]]:
 class _Writer(AbstractContextManager["_Writer"]):
     """Writes in a thread of its own, a tied tensor under each of its names."""
 
-    def __init__(self, sink: Sink, names: Mapping[str, list[str]]) -> None:
-        self._sink = sink
+    def __init__(self, names: Mapping[str, list[str]]) -> None:
         self._names = names
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
         self._waiting: deque[Future[None]] = deque()
 
-    def write(self, name: str, start: int, stretch: Tensor) -> None:
+    def write(
+        self, sinks: Sequence[Sink], name: str, start: int, stretch: Tensor
+    ) -> None:
         while len(self._waiting) >= STRETCHES_WAITING:
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._write, name, start, stretch))
+        self._waiting.append(
+            self._pool.submit(self._write, sinks, name, start, stretch)
+        )
 
-    def _write(self, name: str, start: int, stretch: Tensor) -> None:
-        for alias in self._names[name]:
-            self._sink.write(alias, start, stretch)
+    def _write(
+        self, sinks: Sequence[Sink], name: str, start: int, stretch: Tensor
+    ) -> None:
+        for sink in sinks:
+            for alias in self._names[name]:
+                sink.write(alias, start, stretch)
 
     def __exit__(
         self,

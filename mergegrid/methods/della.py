@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mergegrid.errors import InputError
 from mergegrid.methods.method import Method, Need, Option, Survey
-from mergegrid.methods.task_arithmetic import SCALES
+from mergegrid.methods.task_arithmetic import SCALES, task_arithmetic
 from mergegrid.methods.ties import Aggregate, ZeroSum, sign_balance, ties
-from mergegrid.methods.weighting import TaskVectorWeights, weigh
+from mergegrid.methods.weighting import TaskVectorWeights
 
 Election: TypeAlias = Annotated[
     Literal["mass", "none"],
@@ -131,7 +131,7 @@ def della(
         Deep, Bhardwaj and Poria, "DELLA-Merging", 2024, arXiv:2406.11617.
     """
     if election == "none":
-        return weigh(task_vectors, weights).sum(dim=0)
+        return task_arithmetic(task_vectors, weights=weights)
     return ties(
         task_vectors,
         None,

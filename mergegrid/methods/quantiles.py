@@ -6,6 +6,7 @@ one of the lower halves in that bin says which number it is, exactly.
 """
 
 import math
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -102,7 +103,8 @@ def _uppers(keys: Int32[Tensor, " entry"]) -> Int32[Tensor, " entry"]:
 
 def _number(key: int) -> float:
     bits = key ^ ((key >> 31) & MAGNITUDE)
-    return float(torch.tensor(bits, dtype=torch.int32).view(torch.float32))
+    (number,) = struct.unpack("=f", struct.pack("=i", bits))
+    return number
 
 
 def _bin(histogram: Float64[Tensor, " bin"], rank: int) -> tuple[int, int]:

@@ -123,6 +123,12 @@ def test_of_equal_magnitudes_the_first_counts_as_the_smallest():
     assert (pruned != 0).tolist() == [[False, True, True]]
 
 
+def test_an_entry_is_kept_if_the_draw_equals_the_probability_of_dropping_it():
+    uniform = torch.tensor([[0.25, 0.5, 0.75]])
+    pruned = magnitude_prune(torch.ones(1, 3), uniform, drop_rate=0.5, window=0.0)
+    assert pruned.tolist() == [[0.0, 2.0, 2.0]]
+
+
 @given(seed=seeds)
 def test_a_higher_rate_drops_a_superset(seed):
     task_vectors, uniform = problem(seed)
@@ -265,6 +271,12 @@ def test_the_order_of_experts_does_not_matter(seed, order):
     torch.testing.assert_close(
         della(reordered, balance_of(reordered)), della(pruned, balance_of(pruned))
     )
+
+
+def test_weights_count_in_the_survey():
+    task_vectors = torch.tensor([[3.0], [1.0], [-2.0]])
+    assert balance_of(task_vectors).item() == 1
+    assert balance_of(task_vectors, weights=(0.5, 0.0, 1.0)).item() == -1
 
 
 def test_the_survey_is_taken_for_elections_alone():

@@ -366,6 +366,14 @@ def test_signs_are_elected_by_mass(seed, zero_sum, digits):
     assert elected.dtype == piece.dtype
 
 
+def test_a_sum_that_float32_may_round_to_zero_is_none():
+    # Added up from the first to the last in float32, these cancel; they do not.
+    trimmed = torch.tensor([[0.1, 1.0], [0.2, 1.0], [-0.3, 1.0]])
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        merged = ties(trimmed[order], None, sign_balance(trimmed[order]))
+        assert merged.tolist() == pytest.approx([-0.3, 1.0])
+
+
 def test_weights_count_in_the_election():
     trimmed = torch.tensor([[3.0], [1.0], [-2.0]])
     weights = (0.5, 0.0, 1.0)
