@@ -313,8 +313,9 @@ class Block:
         if self.shape == (self.stop - self.start,):  # more blocks may follow
             each = (-1,) + (1,) * (magnitudes.dim() - 1)
             equal = magnitudes == thresholds.view(each)
-            met = equal.reshape(len(equal), -1).sum(dim=1)
-            self._ties_left[key] = (left - met).clamp(min=0)
+            if bool(equal.any()):
+                met = equal.reshape(len(equal), -1).sum(dim=1)
+                self._ties_left[key] = (left - met).clamp(min=0)
         return task_vectors * kept
 
     def _draw(self, purpose: str) -> Tensor:

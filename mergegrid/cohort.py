@@ -5,6 +5,7 @@ It knows the layout and reads pieces; what is computed from them is `mergegrid.p
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from mergegrid.methods.method import Method, Recipe
 from mergegrid.parameters import Role
 from mergegrid.pieces import Piece, Span, read_ahead, spans
 from mergegrid.sources import InMemory, Source
-from mergegrid.variant import Variant
+from mergegrid.threads import one_thread
+from mergegrid.variant import TrimKey, Variant
 
 LOGGER = logging.getLogger("mergegrid")
 
@@ -218,7 +220,7 @@ class Cohort:
                 return piece.rows["pretrained"][0][start - first : stop - first]
         return self.reference.read(name, start, stop)
 
-    def blocks(self, piece: Piece, ties_left: dict[object, Tensor]) -> Iterator[Block]:
+    def blocks(self, piece: Piece, ties_left: dict[TrimKey, Tensor]) -> Iterator[Block]:
         """Cut a piece into blocks that fit into the processor's cache.
 
         Args:
@@ -231,11 +233,13 @@ class Cohort:
         span, step = piece.span, self.reading.block
         if span.start == span.stop:
             yield Block(self.reading, piece, span.start, span.stop, None, ties_left)
-        for start in range(span.start, span.stop, step):
-            stop = min(start + step, span.stop)
-            yield Block(self.reading, piece, start, stop, None, ties_left)
+        is_cpu = self.reading.device.type == "cpu"
+        with one_thread() if is_cpu else nullcontext():
+            for start in range(span.start, span.stop, step):
+                stop = min(start + step, span.stop)
+                yield Block(self.reading, piece, start, stop, None, ties_left)
 
-    def whole_block(self, piece: Piece, ties_left: dict[object, Tensor]) -> Block:
+    def whole_block(self, piece: Piece, ties_left: dict[TrimKey, Tensor]) -> Block:
         """Make one block of a piece that is a whole parameter.
 
         Args:

@@ -1,11 +1,11 @@
 """The last pass over the parameters: merging.
 
-Every parameter is read once, for all merges of a batch, and whatever several merges need
-of it is computed once.
+Every parameter is read once, for all merges of a batch, and whatever several merges
+need of it is computed once.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ from mergegrid.cohort import Cohort
 from mergegrid.methods.average import average_of_sum
 from mergegrid.methods.method import Fallback, Option
 from mergegrid.surveying import Measurements, asks_for_norms, readers_of, survey_tensor
-from mergegrid.variant import Variant, Whole, sparsify_key, trim_key
+from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key
 
 Emit = Callable[[int, str, int, Tensor], None]
 """Takes a merge's number, a parameter, the index of a stretch's first entry, and the
@@ -38,7 +38,7 @@ def merge_pass(
         found: from `measure`; variant i of the batch has number i.
         emit: takes the results, parameter by parameter and stretch by stretch.
     """
-    ties_left: dict[object, Tensor] = {}
+    ties_left: dict[TrimKey, Tensor] = {}
     reading = {name: list(by.values()) for name, by in variants_of.items()}
     for piece in cohort.pieces(reading):
         if piece.span.start == 0:
@@ -108,7 +108,7 @@ def _merge_block(
 
 
 @contextmanager
-def _timed(seconds: dict[int, float], numbers: Sequence[int]) -> Iterator[None]:
+def _timed(seconds: dict[int, float], numbers: Sequence[int]) -> Generator[None]:
     start = time.perf_counter()
     yield
     share = (time.perf_counter() - start) / len(numbers)

@@ -17,7 +17,7 @@ from mergegrid.cohort import Cohort
 from mergegrid.methods.method import Method, Need, Option, Survey
 from mergegrid.pieces import Piece
 from mergegrid.statistics.trim import TrimThreshold, thresholds_of
-from mergegrid.variant import Variant, Whole, sparsify_key, trim_key
+from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key
 
 Readers: TypeAlias = tuple[tuple[int, ...], bool]
 """The experts that a merge reads, and whether it reads the pretrained model."""
@@ -256,7 +256,7 @@ def _pass_blocks(
     cohort: Cohort,
     variant: Variant,
     piece: Piece,
-    ties_left: dict[object, Tensor] | None = None,
+    ties_left: dict[TrimKey, Tensor] | None = None,
 ) -> Iterator[Block]:
     kept = {} if ties_left is None else ties_left
     if variant.method.is_whole_tensor(variant.options):
@@ -305,7 +305,7 @@ def _survey_pass(
         readers = [asked[number][0] for number in firsts if name in angled[number]]
         if readers:
             reading[name] = readers
-    ties_left: dict[bool, dict[object, Tensor]] = {True: {}, False: {}}
+    ties_left: dict[bool, dict[TrimKey, Tensor]] = {True: {}, False: {}}
     for piece in cohort.pieces(reading):
         if piece.span.start == 0:
             ties_left = {True: {}, False: {}}

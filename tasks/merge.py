@@ -1,9 +1,9 @@
 """Prefect task that merges and evaluates a unit of cells, in memory, cell by cell.
 
-A unit is a group of cells over the same experts, or over nested subsets of them. Experts
-and statistics are read once, what the cells have in common is computed once, each
-merged model is written into the one model that is evaluated, and each cell is recorded
-as soon as it is scored.
+A unit is a group of cells over the same experts, or over nested subsets of them.
+Experts and statistics are read once, what the cells have in common is computed once,
+each merged model is written into the one model that is evaluated, and each cell is
+recorded as soon as it is scored.
 """
 
 import itertools

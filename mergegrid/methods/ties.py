@@ -80,20 +80,23 @@ def ties(
         elected = signs.to(weighted.dtype)
     else:
         elected = elect(weighted, balance, zero_sum=zero_sum)
-    agrees = (weighted.sign() == elected).logical_and_(weighted != 0)
-    agreeing = weighted * agrees
+    # Magnitudes of the entries that agree; zero for the others.
+    agreeing = (weighted * elected).clamp_(min=0)
     match aggregate:
         case "mean" if weights is None:
-            return agreeing.sum(dim=0) / agrees.sum(dim=0).clamp_(min=1)
+            voters = agreeing.count_nonzero(dim=0).clamp_(min=1)
+            return agreeing.sum(dim=0).div_(voters).mul_(elected)
         case "mean":
+            assert weights is not None, "the case before is without"
             each = (-1,) + (1,) * (trimmed.dim() - 1)
-            shares = agrees * factors(weights, trimmed).view(each)
+            shares = (agreeing != 0) * factors(weights, trimmed).view(each)
             total = shares.sum(dim=0)
-            return agreeing.sum(dim=0) / total.where(total.abs() >= NO_WEIGHT, 1)
+            total = total.where(total.abs() >= NO_WEIGHT, 1)
+            return agreeing.sum(dim=0) / total * elected
         case "sum":
-            return agreeing.sum(dim=0)
+            return agreeing.sum(dim=0) * elected
         case "max":
-            return elected * agreeing.abs().amax(dim=0)
+            return agreeing.amax(dim=0) * elected
 
 
 def elect(

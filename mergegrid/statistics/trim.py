@@ -160,7 +160,10 @@ def kept_entries(
         return magnitudes >= thresholds
     kept = magnitudes > thresholds
     equal = magnitudes == thresholds
-    # Ranking equal entries is slow, and needed only where some of them fall.
+    # Nearly all stretches have no tie; ranking ties is slow, and needed only where some
+    # of them fall.
+    if not bool(equal.any()):
+        return kept
     rows = equal.reshape(len(equal), -1)
     if bool((rows.sum(dim=1) > ties_left).any()):
         rank = rows.cumsum(dim=1).view(equal.shape)
@@ -215,8 +218,7 @@ def _count_lowers(
         bits = _bits(magnitudes)
         for row, of_expert in zip(bits, found, strict=True):
             for upper, parts in of_expert.items():
-                low, high = upper << LOWER_BITS, (upper + 1) << LOWER_BITS
-                lowers = row[(row >= low) & (row < high)] - low
+                lowers = row[row >> LOWER_BITS == upper] - (upper << LOWER_BITS)
                 parts.setdefault(name, []).append(lowers.cpu())
     return found
 
