@@ -50,6 +50,8 @@ TINY = {
                 "fisher",
                 {"name": "regmean", "options": {"off_diagonal": [0, 0.9]}},
                 {"name": "mats", "options": {"iterations": [5, 10]}},
+                {"name": "tall_masks", "options": {"mask_threshold": [0.3, 0.6]}},
+                {"name": "consensus", "options": {"agreement": 1, "scale": 0.5}},
             ]
         },
         {
@@ -58,7 +60,7 @@ TINY = {
         },
     ],
 }
-"""Every method on the smallest glyphs: 14 cells of 3 experts, 4 of 2, in seconds."""
+"""Every method on the smallest glyphs: 17 cells of 3 experts, 4 of 2, in seconds."""
 
 
 @pytest.fixture(scope="session")

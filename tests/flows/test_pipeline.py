@@ -24,8 +24,8 @@ def planned(text, step):
 
 def test_a_plan_counts_steps_and_the_cells_that_need_them(ask, file, root):
     text = ask("plan", file(), "--root", root)
-    assert "tiny: 23 steps, 0 reused, 23 to run; 18 cells, 0 reused" in text
-    assert planned(text, "train") == (3, 0, 3, 18)
+    assert "tiny: 23 steps, 0 reused, 23 to run; 21 cells, 0 reused" in text
+    assert planned(text, "train") == (3, 0, 3, 21)
     assert planned(text, "fisher") == (3, 0, 3, 1)
     assert planned(text, "gram") == (3, 0, 3, 4)
     assert not root.exists()
@@ -47,7 +47,7 @@ def test_a_run_shows_every_method_and_model_for_reference(run, file, root):
 def test_a_second_run_reuses_everything_and_changes_nothing(run, file, root, tables):
     found = tables(root)
     text = run(file(), "--root", root)
-    assert "23 reused, 0 to run; 18 cells, 18 reused, 0 to score" in text
+    assert "23 reused, 0 to run; 21 cells, 21 reused, 0 to score" in text
     assert tables(root) == found
 
 
@@ -143,3 +143,46 @@ def test_a_report_is_one_page_that_fetches_nothing(ask, file, root):
     fetched.feed(page)
     assert "task_arithmetic" in page
     assert all(address.startswith("data:") for address in fetched.addresses)
+
+
+def test_a_model_for_each_task_is_scored_on_its_task_and_the_leaderboard_says_so(
+    ask, root
+):
+    query = """
+        SELECT count(*), count(DISTINCT task), count(*) FILTER (role = 'generalization')
+        FROM cells JOIN scores USING (cell)
+        WHERE method = 'tall_masks' AND split = 'test'
+    """
+    text = ask("sql", query, "--format", "csv", "--root", root)
+    assert text.splitlines()[1] == "6,3,0"  # two cells of three experts
+    query = """
+        SELECT method, models, generalization IS NULL FROM leaderboard
+        WHERE method IN ('tall_masks', 'consensus') AND subset = 1 ORDER BY method
+    """
+    text = ask("sql", query, "--format", "csv", "--root", root)
+    assert text.splitlines()[1:] == [
+        "consensus,one,False",
+        "tall_masks,per task,True",
+    ]
+
+
+def test_every_task_chose_its_mask_threshold_on_its_own_validation(ask, root):
+    query = """
+        SELECT options->'mask_threshold', experts FROM cells
+        WHERE method = 'consensus'
+    """
+    chosen = ask("sql", query, "--format", "csv", "--root", root).splitlines()[1]
+    query = """
+        SELECT task, arg_max(
+            CAST(options->>'mask_threshold' AS DOUBLE),
+            (value, -CAST(options->>'mask_threshold' AS DOUBLE))
+        )
+        FROM cells JOIN scores USING (cell)
+        WHERE method = 'tall_masks' AND split = 'validation'
+        GROUP BY task
+    """
+    rows = ask("sql", query, "--format", "csv", "--root", root).splitlines()[1:]
+    best = dict(row.rsplit(",", 1) for row in rows)
+    experts = chosen.split("[", 2)[2].rstrip(']"').replace("'", "").split(", ")
+    thresholds = chosen.split("[")[1].split("]")[0].split(",")
+    assert [float(t) for t in thresholds] == [float(best[e]) for e in experts]
