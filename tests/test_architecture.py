@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 MAY_IMPORT = {
-    "mergegrid": {"mergegrid"},
+    "mergegrid": {"mergegrid", "fsspec"},
     "storage": {"storage", "mergegrid", "duckdb", "fsspec", "s3fs"},
     "tasks": {"tasks", "storage", "mergegrid", "prefect"},
     "flows": {"flows", "tasks", "dashboards", "storage", "mergegrid", "prefect"},

@@ -10,6 +10,10 @@ from mergegrid.methods import METHODS
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
+# Of every method with a scale; said once, below the table.
+SHARED = ("depth_scale", "layer_scales", "match_norm")
+
+
 def table():
     rows = []
     for method in METHODS.values():
@@ -17,8 +21,9 @@ def table():
             f"{option} {', '.join(map(str, values))}"
             for option, values in method.sweep.items()
         )
-        needs = ", ".join(sorted(need.value for need in method.needs))
-        options = ", ".join(method.options.model_fields)
+        needs = ", ".join(sorted(need.value for need in method.all_needs))
+        own = [name for name in method.options.model_fields if name not in SHARED]
+        options = ", ".join(own)
         cells = (f"`{method.name}`", method.title, needs or "-", options, swept or "-")
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
