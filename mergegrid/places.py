@@ -4,7 +4,6 @@ Whole small files are read through fsspec; ranges of large ones on a disk by sys
 calls, which several threads may make at once, and in a bucket by one request each.
 """
 
-import mmap
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,10 +16,8 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 from torch import Tensor
 
+from mergegrid.buffers import BUFFERS
 from mergegrid.errors import InputError, StorageError
-
-MAPPED = 1 << 20
-"""Bytes from which on memory is the system's own, not malloc's."""
 
 MOST_AT_ONCE = 1 << 30
 """Bytes that one system call is asked for; Linux gives no more than 2 GiB."""
@@ -210,7 +207,7 @@ class Ranges:
             if not size:
                 return torch.empty(0, dtype=dtype)
             return torch.frombuffer(found, dtype=dtype)
-        into = _memory(size)
+        into = BUFFERS.tensor(size)
         window = into.numpy().data
         done = 0
         with explained(self.place):
@@ -222,17 +219,6 @@ class Ranges:
                     raise StorageError(f"{self.place.text} is cut off.")
                 done += count
         return into.view(dtype)
-
-
-def _memory(size: int) -> Tensor:
-    """Make room that goes back to the system as soon as it is given up.
-
-    What malloc hands out in one thread and gets back in another it mostly keeps, and
-    merges in several passes would hold several times what they use.
-    """
-    if size < MAPPED:
-        return torch.empty(size, dtype=torch.uint8)
-    return torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8)
 
 
 @contextmanager

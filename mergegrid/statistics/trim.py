@@ -128,7 +128,6 @@ def thresholds_of(
         {
             density: _threshold(
                 lowers[expert][upper],
-                names,
                 upper=upper,
                 rank=kept[density] - int(at_least[expert, upper + 1]),
             )
@@ -207,38 +206,59 @@ def _count_uppers(
     return counts, list(names)
 
 
+class _Collected:
+    """Numbers that come a few at a time, in one stretch of memory.
+
+    Small tensors that stay, among large ones that come and go, would keep the memory
+    of the large ones from being used again.
+    """
+
+    def __init__(self) -> None:
+        self._room = torch.empty(1 << LOWER_BITS, dtype=torch.int32)
+        self._ends: dict[str, int] = {}
+        self._end = 0
+
+    def add(self, name: str, numbers: Tensor) -> None:
+        start, self._end = self._end, self._end + len(numbers)
+        if self._end > len(self._room):
+            room = torch.empty(2 * self._end, dtype=torch.int32)
+            room[:start] = self._room[:start]
+            self._room = room
+        self._room[start : self._end] = numbers
+        self._ends[name] = self._end
+
+    def all(self) -> Tensor:
+        return self._room[: self._end]
+
+    def by_name(self) -> Iterator[tuple[str, Tensor]]:
+        start = 0
+        for name, end in self._ends.items():
+            yield name, self._room[start:end]
+            start = end
+
+
 def _count_lowers(
     blocks: Iterable[tuple[str, Tensor]], uppers: Sequence[set[int]]
-) -> list[dict[int, dict[str, list[Tensor]]]]:
-    # For each expert, upper half and parameter: the lower halves that occur.
-    found: list[dict[int, dict[str, list[Tensor]]]] = [
-        {upper: {} for upper in wanted} for wanted in uppers
-    ]
+) -> list[dict[int, _Collected]]:
+    # For each expert and upper half: the lower halves that occur.
+    found = [{upper: _Collected() for upper in wanted} for wanted in uppers]
     for name, magnitudes in blocks:
         bits = _bits(magnitudes)
         for row, of_expert in zip(bits, found, strict=True):
-            for upper, parts in of_expert.items():
+            for upper, collected in of_expert.items():
                 lowers = row[row >> LOWER_BITS == upper] - (upper << LOWER_BITS)
-                parts.setdefault(name, []).append(lowers.cpu())
+                collected.add(name, lowers)
     return found
 
 
-def _threshold(
-    lowers: Mapping[str, Sequence[Tensor]],
-    names: Sequence[str],
-    *,
-    upper: int,
-    rank: int,
-) -> TrimThreshold:
+def _threshold(lowers: _Collected, *, upper: int, rank: int) -> TrimThreshold:
     """Find the entry of a rank, from 1, among those with one upper half."""
-    joined = {name: torch.cat(list(lowers[name])) for name in names}
-    everything = torch.cat(list(joined.values()))
-    histogram = torch.bincount(everything, minlength=1 << LOWER_BITS)
+    histogram = torch.bincount(lowers.all(), minlength=1 << LOWER_BITS)
     at_least = histogram.flip(0).cumsum(0).flip(0)
     lower = int((at_least >= max(rank, 1)).nonzero()[-1])
     left = rank - int(at_least[lower] - histogram[lower])
     ties_kept: dict[str, int] = {}
-    for name, values in joined.items():
+    for name, values in lowers.by_name():
         ties_kept[name] = min(left, int((values == lower).sum()))
         left -= ties_kept[name]
     bits = torch.tensor((upper << LOWER_BITS) | lower, dtype=torch.int32)
