@@ -12,11 +12,11 @@ from mergegrid.sources import Source
 from mergegrid.surveying import asks_for_norms
 from mergegrid.variant import Variant
 
-WORKING_COPIES = 3
-"""Float32 copies of a parameter of all experts that a method which must see it whole
-holds at a time: the experts, their task vectors, and what is computed from them."""
+WORKING_COPIES = 10
+"""Float32 copies of an expert's parameter that a method holds at a time if a tensor is
+more to it than its entries. Measured: 6 to 17, most with those that decompose."""
 
-BLOCKS = 100_000_000
+BLOCKS = 32_000_000
 """Bytes of the blocks that are merged at a time, and wait to be written."""
 
 
@@ -106,16 +106,20 @@ def peak_memory(
         for name in variants
     }
     largest = max(sizes.values(), default=0)
-    ahead = max(BYTES_AHEAD, int(largest * LARGEST_PIECES_AHEAD))
+    pieces = min(
+        max(BYTES_AHEAD, int(largest * LARGEST_PIECES_AHEAD)), sum(sizes.values())
+    )
+    if any(variant.is_whole_tensor for variant in variants.values()):
+        pieces += largest  # the one in use, while the next one is read
     working = max(
         (
-            4 * layout.entries(name) * (WORKING_COPIES * len(variant.members) + 2)
+            4 * layout.entries(name) * WORKING_COPIES * len(variant.members)
             for name, variant in variants.items()
-            if variant.is_whole_tensor
+            if variant.method.is_whole_tensor(variant.options)
         ),
         default=0,
     )
-    return min(ahead, sum(sizes.values())) + working + BLOCKS
+    return pieces + working + BLOCKS
 
 
 def total_flops(

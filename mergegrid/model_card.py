@@ -36,7 +36,7 @@ def _card(report: Report, directory: Path) -> Iterator[str]:
     yield f"# {_title(report)}"
     yield ""
     method = report["recipe"]["method"]
-    yield f"Merged by [mergegrid](https://pypi.org/project/mergegrid/) with `{method}`."
+    yield f"Merged by mergegrid with `{method}`."
     if report.get("task") is not None:
         yield f"This is the model for the task of expert `{report['task']}`."
     yield ""
