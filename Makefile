@@ -24,6 +24,6 @@ env:
 	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
 	  $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"; \
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt \
-	    --group dev --editable ".[clip,pipeline]"; \
+	    --group dev --editable ".[clip,pipeline,transformers]"; \
 	  echo "$(STATE)" > $(VENV)/.made-for; \
 	}

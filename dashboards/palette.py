@@ -1,7 +1,8 @@
 """How methods look and are called: the same in every figure and table.
 
 Related methods have related colours: ochre without prerequisites, blue for arithmetic
-on task vectors, warm or green for those with statistics. References are grey.
+on task vectors, violet for masks, pink for singular vectors, warm or green for those
+with statistics. References are grey.
 """
 
 import hashlib
@@ -37,6 +38,21 @@ COLORS = {
     "task_arithmetic": "#2f7fc1",
     "dare": "#62b0dd",
     "ties": "#174a86",
+    "dare_ties": "#3f5fa8",
+    "della": "#86c5e8",
+    "breadcrumbs": "#4f9ab8",
+    "model_stock": "#5b7fd1",
+    "pcb": "#0f6e8c",
+    "consensus": "#6f86c9",
+    "tall_masks": "#7a5cc0",
+    "magnitude_masking": "#a58ad8",
+    "magnitude_pruning": "#c3b1e6",
+    "emr": "#5a3e9e",
+    "tsv_m": "#c2528b",
+    "iso_c": "#d987b0",
+    "iso_cts": "#a8326e",
+    "wudi": "#e0a3b8",
+    "knots": "#7c2f55",
     "fisher": "#2c9a74",
     "regmean": "#cf4a1f",
     "mats": "#8d2a67",

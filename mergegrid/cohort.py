@@ -5,6 +5,7 @@ It knows the layout and reads pieces; what is computed from them is `mergegrid.p
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import torch
@@ -76,6 +77,9 @@ class Cohort:
         self.parameters = self.layout.parameters()
         """The parameters to merge, each tensor once, sorted."""
         self._in_use: Piece | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        if any(source.is_remote for source in experts.values()):
+            self._readers = ThreadPoolExecutor(max_workers=len(experts))
 
     def variant(
         self, recipe: Recipe, experts: Collection[str] | None = None
@@ -275,9 +279,12 @@ class Cohort:
         name, start, stop = span.name, span.start, span.stop
         match argument:
             case "experts":
-                return [
-                    source.read(name, start, stop) for source in self.experts.values()
-                ]
+
+                def of_expert(source: Source) -> Tensor:
+                    return source.read(name, start, stop)
+
+                mapped = map if self._readers is None else self._readers.map
+                return [*mapped(of_expert, self.experts.values())]
             case "pretrained":
                 return [self.reference.read(name, start, stop)]
             case _:

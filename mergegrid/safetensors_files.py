@@ -70,6 +70,7 @@ class SafetensorsSource:
 
     def __init__(self, places: Sequence[Place]) -> None:
         self.places = list(places)
+        self.is_remote = any(not place.is_local for place in self.places)
         with ThreadPoolExecutor(max_workers=HEADERS_AT_ONCE) as readers:
             headers = list(readers.map(read_header, self.places))
         self._ranges: dict[int, Ranges] = {}

@@ -45,6 +45,11 @@ class Source(Protocol):
         """Every tensor by name."""
         ...
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether every reading is a request that takes its time to be answered."""
+        ...
+
     def read(self, name: str, start: int, stop: int) -> Tensor:
         """Read a stretch of a tensor.
 
@@ -77,6 +82,8 @@ class InMemory:
     Args:
         parameters: tensors by name.
     """
+
+    is_remote = False
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
