@@ -2,27 +2,30 @@
 
 import argparse
 import json
+import logging
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mergegrid.checkpoints import find_checkpoint
-from mergegrid.describe import (
-    describe_method,
-    difference_lines,
-    method_lines,
-    model_lines,
-    preflight_lines,
-)
+from mergegrid.describe import describe_method, method_lines, method_table
 from mergegrid.errors import InputError, MergegridError
 from mergegrid.inputs import open_inputs
+from mergegrid.inspecting import difference_lines, model_lines
 from mergegrid.merge_file import read_merge_file
-from mergegrid.merge_report import spelt
 from mergegrid.merging import merge_stored
-from mergegrid.methods import METHODS
-from mergegrid.methods.method import Recipe
+from mergegrid.methods import METHODS, get_method
 from mergegrid.preflight import preflight
-from mergegrid.progress import ProgressLine
+from mergegrid.preflight_text import preflight_lines, recipe_line, short_line
+from mergegrid.progress import CLEAR_LINE, ProgressLine
+
+LOGGER = logging.getLogger("mergegrid")
+
+INTERRUPTED = 130
+"""The exit status of a program that Ctrl-C has ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,13 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     chosen = _parser().parse_args(arguments)
     try:
-        text = chosen.run(chosen)
+        with _warnings_shown(), _termination_as_interrupt():
+            text = chosen.run(chosen)
     except MergegridError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; nothing was written\n")
-        return 130
+        return INTERRUPTED
     sys.stdout.write(f"{text}\n")
     return 0
 
@@ -51,18 +55,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mergegrid", description="Merge models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    merging = commands.add_parser("merge", help="merge models as a recipe file says")
+    merging = commands.add_parser(
+        "merge", help="merge models as a recipe file, or one of mergekit's, says"
+    )
     merging.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
-    merging.add_argument("out", type=Path, metavar="OUT_DIR")
+    merging.add_argument("out", type=Path, metavar="OUT_DIR", nargs="?")
     merging.add_argument(
         "--force", action="store_true", help="replace OUT_DIR, if it is there"
     )
     merging.add_argument(
-        "--dry-run", action="store_true", help="look at headers only; write nothing"
+        "--dry-run",
+        action="store_true",
+        help="say what would be done and what stands in its way; write nothing",
     )
     merging.set_defaults(run=_merge)
 
     listing = commands.add_parser("methods", help="list the methods and their options")
+    listing.add_argument("names", metavar="NAME", nargs="*", help="these alone")
     listing.add_argument("--json", action="store_true", help="for programs")
     listing.set_defaults(run=_methods)
 
@@ -76,49 +85,84 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _merge(chosen: argparse.Namespace) -> str:
-    file = read_merge_file(chosen.recipe)
-    inputs = open_inputs(file)
-    found = preflight(inputs, chosen.out)
-    if chosen.dry_run:
-        lines = preflight_lines(found, is_long=True)
-        if found.error is not None:
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
-            raise found.error
-        return "\n".join(lines)
+    out: Path | None = chosen.out
+    if out is None and not chosen.dry_run:
+        raise InputError("Say where to: mergegrid merge RECIPE.yaml OUT_DIR.")
+    inputs = open_inputs(read_merge_file(chosen.recipe))
+    found = preflight(inputs, out)
+    if chosen.dry_run or out is None:
+        text = "\n".join(preflight_lines(inputs, found))
+        if found.error is None:
+            return text
+        sys.stdout.write(f"{text}\n")
+        raise found.error
     if found.error is not None:
         raise found.error
-    is_terminal = sys.stderr.isatty()
-    if is_terminal:
-        for line in preflight_lines(found, is_long=False):
-            sys.stderr.write(f"{line}\n")
-    progress = ProgressLine(sys.stderr) if is_terminal else None
+    progress = None
+    if sys.stderr.isatty():
+        _warn(found.notes)
+        sys.stderr.write(f"{short_line(found)}\n")
+        progress = ProgressLine(sys.stderr)
     try:
-        merge_stored(inputs, chosen.out, force=chosen.force, progress=progress)
+        merge_stored(inputs, out, force=chosen.force, progress=progress)
     finally:
         if progress is not None:
             progress.finish()
-    made_by = file.made_by
-    said = "each tensor by its own recipe"
-    if isinstance(made_by, Recipe):
-        said = spelt(made_by.method, made_by.options)
-    return f"{said}\nwritten to {chosen.out}"
+    if progress is None:  # what fails says nothing but why
+        _warn(found.notes)
+    return f"{recipe_line(inputs)}\nwritten to {out}"
+
+
+def _warn(notes: Sequence[str]) -> None:
+    for note in notes:
+        LOGGER.warning("%s", note)
 
 
 def _methods(chosen: argparse.Namespace) -> str:
-    described = [describe_method(method) for method in METHODS.values()]
+    methods = [*map(get_method, chosen.names)] or [*METHODS.values()]
+    described = [describe_method(method) for method in methods]
     if chosen.json:
         return json.dumps(described, indent=2)
-    return "\n\n".join("\n".join(method_lines(method)) for method in described)
+    blocks = [method_lines(method) for method in described]
+    if not chosen.names:
+        blocks.insert(0, method_table(described))
+    return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
 def _inspect(chosen: argparse.Namespace) -> str:
     model = find_checkpoint(chosen.model)
     if chosen.other is None:
         return "\n".join(model_lines(model))
-    other = find_checkpoint(chosen.other)
-    if other.text == model.text:
-        raise InputError("Give two models to compare; these are one and the same.")
-    return "\n".join(difference_lines(model, other))
+    return "\n".join(difference_lines(model, find_checkpoint(chosen.other)))
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        clear = CLEAR_LINE if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{clear}warning: {record.getMessage()}\n")
+
+
+@contextmanager
+def _warnings_shown() -> Generator[None]:
+    handler = _Warnings(logging.WARNING)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+
+
+@contextmanager
+def _termination_as_interrupt() -> Generator[None]:
+    # A scheduler that stops a job should find nothing half-written either.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

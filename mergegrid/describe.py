@@ -1,16 +1,17 @@
-"""Descriptions for the command line: of methods, models and what a merge will do."""
+"""Descriptions of methods, for people and for programs."""
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mergegrid.checkpoints import REPORT, Checkpoint
-from mergegrid.layout import differences, untie
-from mergegrid.merge_report import origin_lines
 from mergegrid.methods.method import Method, Need
-from mergegrid.preflight import Preflight
-from mergegrid.sizes import show_size
+
+COMPUTED = (Need.NORMS, Need.TRIM)
+"""What is computed from parameters where it is needed, so that nobody must give it."""
+
+COLUMNS = ("name", "method", "needs", "covers", "experts", "models", "FLOPs")
+"""The table's columns."""
 
 
 def describe_method(method: Method) -> dict[str, Any]:
@@ -20,8 +21,8 @@ def describe_method(method: Method) -> dict[str, Any]:
         method: the method.
 
     Returns:
-        Name, title, version, needs (whatever the options, and with some of them),
-        coverage and fallback, numbers of experts, whether it yields a model for each
+        Name, title, version, needs (whatever the options, with some of them, and with
+        the defaults), coverage and fallback, numbers of experts, whether it yields a model for each
         task, the JSON schema of every option, the default sweep, how operations are
         counted, and the source.
     """
@@ -35,6 +36,9 @@ def describe_method(method: Method) -> dict[str, Any]:
             f"{option}={value}": sorted(need.value for need in needs)
             for (option, value), needs in method.needs_if.items()
         },
+        "needs_by_default": sorted(
+            need.value for need in method.needs_of(method.recipe().options)
+        ),
         "covers": method.coverage.value,
         "fallback": method.fallback.value,
         "experts": list(method.experts),
@@ -45,9 +49,44 @@ def describe_method(method: Method) -> dict[str, Any]:
         },
         "sweep": {option: list(values) for option, values in method.sweep.items()},
         "flops": _counted(method.flops),
+        "flops_per_entry": _flops_per_entry(method),
         "paper_flops": _counted(method.paper_flops),
         "source": method.source,
     }
+
+
+def method_table(described: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Draw the table of methods.
+
+    Args:
+        described: each from `describe_method`.
+
+    Returns:
+        Lines: a heading, and one for each method. FLOPs are those of merging an entry
+        of a 1000 x 1000 matrix of two experts with the default options.
+    """
+    rows: list[Sequence[str]] = [COLUMNS]
+    for method in described:
+        fewest, most = method["experts"]
+        several = f"{fewest}-{most}" if most else f"{fewest}+"
+        rows.append(
+            (
+                method["name"],
+                method["title"],
+                ", ".join(_given(method["needs_by_default"])) or "-",
+                method["covers"],
+                f"{fewest}" if fewest == most else several,
+                method["models"],
+                f"{method['flops_per_entry']:.4g}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def method_lines(described: Mapping[str, Any]) -> list[str]:
@@ -59,132 +98,26 @@ def method_lines(described: Mapping[str, Any]) -> list[str]:
     Returns:
         Lines.
     """
-    # Norms and thresholds are computed from parameters, where they are needed.
-    computed = {Need.NORMS, Need.TRIM}
-    given = [need for need in described["needs"] if need not in computed]
-    needs = " and ".join(given) or "nothing but the experts"
+    needs = " and ".join(_given(described["needs"])) or "nothing but the experts"
     for setting, further in described["needs_if"].items():
-        asked = [need for need in further if need not in computed]
+        asked = _given(further)
         needs += f"; with {setting}, {' and '.join(asked)}" if asked else ""
     kind = "; a model per task" if described["models"] == "per task" else ""
-    lines = [f"{described['name']}  ({described['title']}; needs {needs}{kind})"]
-    lines += [
-        f"    {option} = {json.dumps(facts['default'])}{_allowed(facts)}: "
-        f"{facts['description']}"
-        for option, facts in described["options"].items()
-    ]
-    return [*lines, f"    {described['source']}"]
-
-
-def model_lines(checkpoint: Checkpoint) -> list[str]:
-    """Say what is in a stored model.
-
-    Args:
-        checkpoint: the model.
-
-    Returns:
-        Lines: numbers by type, where it came from, tied tensors, and every tensor.
-
-    Raises:
-        InputError: if its report is none.
-    """
-    source = checkpoint.open()
-    types: dict[str, int] = {}
-    for info in source.infos.values():
-        name = str(info.dtype).removeprefix("torch.")
-        types[name] = types.get(name, 0) + info.entries
-    size = sum(file.size() for file in checkpoint.files)
-    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(types.items()))
-    files = "file" if len(checkpoint.files) == 1 else "files"
-    lines = [
-        f"{len(source.infos)} tensors, {sum(types.values()):,} numbers ({counts}), "
-        f"{size:,} bytes in {len(checkpoint.files)} {files}"
-    ]
-    report = checkpoint.directory.inside(REPORT)
-    if checkpoint.is_directory and report.is_file():
-        lines += origin_lines(report)
-    groups: dict[str, list[str]] = {}
-    for name, first in untie({"": source}).items():
-        groups.setdefault(first, []).append(name)
-    lines += [
-        f"tied: {' = '.join(names)}" for names in groups.values() if len(names) > 1
-    ]
-    return lines + [
-        f"{name}  {list(info.shape)} {str(info.dtype).removeprefix('torch.')}"
-        for name, info in source.infos.items()
+    return [
+        f"{described['name']}  ({described['title']}; needs {needs}{kind})",
+        *_option_lines(described["options"]),
+        f"    {described['source']}",
     ]
 
 
-def difference_lines(one: Checkpoint, other: Checkpoint) -> list[str]:
-    """Say in what two stored models differ: names, shapes, types and values.
-
-    Args:
-        one: a model.
-        other: another.
-
-    Returns:
-        Lines, one for each tensor that differs; or one that says that none does.
-    """
-    models = {one.text: one.open(), other.text: other.open()}
-    lines = [f"{text[0].upper()}{text[1:]}." for text in differences(models, "refuse")]
-    first, second = models.values()
-    changed = 0
-    for name in sorted(first.infos.keys() & second.infos.keys()):
-        mine, theirs = first.infos[name], second.infos[name]
-        if mine.shape != theirs.shape:
-            continue
-        if mine.dtype != theirs.dtype:
-            lines.append(f"{name}  {mine.dtype} against {theirs.dtype}")
-        a = first.read(name, 0, mine.entries).double()
-        b = second.read(name, 0, theirs.entries).double()
-        distance = (a - b).abs()
-        unequal = int((distance > 0).sum())
-        if unequal:
-            changed += 1
-            lines.append(
-                f"{name}  {unequal:,} of {mine.entries:,} entries differ, by "
-                f"{float(distance.max()):.3g} at most; relative L2 distance "
-                f"{float(distance.norm() / a.norm().clamp(min=1e-300)):.3g}"
-            )
-    return lines or [f"No difference in {len(first.infos)} tensors."]
+def _given(needs: Iterable[str]) -> list[str]:
+    return [need for need in needs if need not in COMPUTED]
 
 
-def preflight_lines(found: Preflight, *, is_long: bool) -> list[str]:
-    """Say what a merge will do.
-
-    Args:
-        found: from `preflight`.
-        is_long: whether to list every parameter that the method leaves to its fallback.
-
-    Returns:
-        Lines.
-    """
-    lines = [f"note: {note}" for note in found.notes]
-    lines += [f"in part: {text}" for text in found.vocabulary]
-    costs = found.costs
-    if found.layout is not None and costs is not None:
-        lines.append(
-            f"{len(found.layout.infos)} tensors; reads {show_size(costs.bytes_to_read)}"
-            f", writes {show_size(costs.bytes_to_write)} in {costs.files} "
-            f"{'file' if costs.files == 1 else 'files'}, takes about "
-            f"{show_size(costs.memory)} of memory and {costs.flops:.3g} FLOPs"
-        )
-    if found.others:
-        names = ", ".join(found.others) if is_long else f"{len(found.others)} tensors"
-        lines.append(f"not covered by the method, left to its fallback: {names}")
-    if is_long:
-        lines += [f"fault: {fault}" for fault in found.faults]
-    return lines
-
-
-def _counted(function: Callable[..., float] | None) -> str | None:
-    """Give how a function counts: what its docstring says that it returns."""
-    if function is None:
-        return None
-    text = inspect.getdoc(function) or ""
-    returns = text.partition("Returns:")[2].partition("Source:")[0]
-    summary = text.partition("\n")[0]
-    return " ".join(f"{summary} {returns}".split())
+def _option_lines(options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for option, facts in options.items():
+        default = json.dumps(facts["default"])
+        yield f"    {option} = {default}{_allowed(facts)}: {facts['description']}"
 
 
 def _allowed(facts: Mapping[str, Any]) -> str:
@@ -198,3 +131,19 @@ def _allowed(facts: Mapping[str, Any]) -> str:
     }
     bounds = [f"{word} {facts[key]:g}" for key, word in words.items() if key in facts]
     return f" ({', '.join(bounds)})" if bounds else ""
+
+
+def _counted(function: Callable[..., float] | None) -> str | None:
+    """Give how a function counts: what its docstring says that it returns."""
+    if function is None:
+        return None
+    text = inspect.getdoc(function) or ""
+    returns = text.partition("Returns:")[2].partition("Source:")[0]
+    summary = text.partition("\n")[0]
+    return " ".join(f"{summary} {returns}".split())
+
+
+def _flops_per_entry(method: Method) -> float:
+    shape = (1000, 1000)
+    options = method.recipe().options
+    return method.flops(shape, 2, **options) / (shape[0] * shape[1])

@@ -10,6 +10,7 @@ from mergegrid.digests import Digests
 from mergegrid.errors import InputError
 from mergegrid.inputs import Inputs
 from mergegrid.methods.method import Option, Recipe
+from mergegrid.obstacles import differing_configs
 from mergegrid.places import Place
 from mergegrid.provenance import provenance
 
@@ -42,7 +43,7 @@ def make_report(
             need.value: {owner: identity(found) for owner, found in given.items()}
             for need, given in inputs.statistics.items()
         },
-        "notes": list(file.notes),
+        "notes": [*file.notes, *differing_configs(inputs)],
         "file": file.text,
         "provenance": provenance(),
     }

@@ -6,6 +6,9 @@ from typing import TextIO
 SECONDS_BETWEEN = 0.2
 """How often the line changes."""
 
+CLEAR_LINE = "\r\x1b[K"
+"""Takes away what stands on the terminal's last line."""
+
 
 class ProgressLine:
     """A line that is written over and over, and taken away at the end.
@@ -43,7 +46,7 @@ class ProgressLine:
         self._show("")
 
     def _show(self, text: str) -> None:
-        self._stream.write(f"\r\x1b[K{text}")
+        self._stream.write(f"{CLEAR_LINE}{text}")
         self._stream.flush()
 
 

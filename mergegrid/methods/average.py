@@ -36,7 +36,7 @@ def average(
     """
     if weights is None:
         summed = experts.sum(dim=0, dtype=torch.float64)
-        return average_of_sum(summed, len(experts)).to(experts.dtype)
+        return (summed / len(experts)).to(experts.dtype)
     return torch.tensordot(shares(weights, experts), experts, dims=1)
 
 

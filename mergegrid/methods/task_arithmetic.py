@@ -43,7 +43,7 @@ def task_arithmetic(
     """
     if weights is None:
         summed = task_vectors.sum(dim=0, dtype=torch.float64)
-        return sum_of_task_vectors(summed, len(task_vectors)).to(task_vectors.dtype)
+        return summed.to(task_vectors.dtype)
     return weigh(task_vectors, weights).sum(dim=0)
 
 
