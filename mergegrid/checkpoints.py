@@ -5,7 +5,7 @@ Hugging Face's cache on this machine holds.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergegrid.directories import new_directory
@@ -91,7 +91,7 @@ def find_checkpoint(text: str, *relative_to: Path) -> Checkpoint:
             return _in_directory(text, place)
     if is_hub_name(text):
         found = find_in_cache(text)
-        directory = Place.of(str(found.directory))
+        directory = replace(Place.of(str(found.directory)), text=text)
         return _in_directory(text, directory, found.revision)
     shown = places[0].path if places[0].is_local else text
     raise InputError(f"There is no model at {shown}.")

@@ -317,7 +317,7 @@ def require(variant: Variant, measured: Measured, *, has_pretrained: bool) -> No
         raise MissingPrerequisiteError(
             f"{method.name} needs the pretrained parameters: pass them as `pretrained`."
         )
-    measured.require(method, variant.options)
+    measured.require(method, variant.options, variant.members)
 
 
 def check_number(method: Method, experts: int) -> None:

@@ -22,9 +22,9 @@ def describe_method(method: Method) -> dict[str, Any]:
 
     Returns:
         Name, title, version, needs (whatever the options, with some of them, and with
-        the defaults), coverage and fallback, numbers of experts, whether it yields a model for each
-        task, the JSON schema of every option, the default sweep, how operations are
-        counted, and the source.
+        the defaults), coverage and fallback, numbers of experts, whether it yields a
+        model for each task, the JSON schema of every option, the default sweep, how
+        operations are counted, and the source.
     """
     schema = method.options.model_json_schema()["properties"]
     return {

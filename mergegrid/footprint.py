@@ -165,4 +165,5 @@ def _statistic_bytes(
         for source, names in zip(
             measured.sources[need], measured.names[need], strict=True
         )
+        if source is not None and name in names
     )

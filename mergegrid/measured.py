@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from mergegrid.errors import LayoutError, MissingPrerequisiteError
@@ -45,27 +46,23 @@ class Measured:
         self, statistics: Statistics, experts: list[str], layout: Layout
     ) -> None:
         self.experts = experts
-        self.sources: dict[Need, list[Source]] = {}
-        """Need to the source of every expert; only where all experts have one."""
+        self.sources: dict[Need, list[Source | None]] = {}
+        """Need to the source of every expert, where any expert has one."""
         self.names: dict[Need, list[dict[str, str]]] = {}
         """The same, to the name of a merged tensor to its name in the source."""
-        self._lacking: dict[Need, str] = {}
         for need in (*FROM_DATA, Need.SIGNS):
             given = statistics.get(need, {})
             owners = list(given)[:1] if need is Need.SIGNS else experts
             lacking = [owner for owner in owners if owner not in given]
-            if lacking or not owners:
-                self._lacking[need] = lacking[0] if lacking else ""
-            found = [_as_source(given[owner]) for owner in owners if owner in given]
-            checked = [
-                _checked(need, owner, source, layout)
-                for owner, source in zip(
-                    [owner for owner in owners if owner in given], found, strict=True
-                )
+            if len(lacking) == len(owners):
+                continue
+            self.sources[need] = [
+                _as_source(given[owner]) if owner in given else None for owner in owners
             ]
-            if need not in self._lacking:
-                self.sources[need] = found
-                self.names[need] = checked
+            self.names[need] = [
+                {} if source is None else _checked(need, owner, source, layout)
+                for owner, source in zip(owners, self.sources[need], strict=True)
+            ]
 
     def has(self, need: Need, name: str, members: Sequence[int]) -> bool:
         """Tell whether a parameter has a statistic in every expert that is merged.
@@ -123,21 +120,29 @@ class Measured:
             For each expert, flat entries start to stop; of matrices that belong to a
             parameter as a whole, all entries.
         """
-        found: list[Tensor] = []
+        found: list[Tensor | None] = []
         for source, names in zip(self.sources[need], self.names[need], strict=True):
+            if source is None or name not in names:
+                found.append(None)
+                continue
             own = names[name]
             if need in {Need.GRAM, Need.GRADIENT}:
                 found.append(source.read(own, 0, source.infos[own].entries))
             else:
                 found.append(source.read(own, start, stop))
-        return found
+        # Experts that lack it take no part in merges that need it.
+        size = max(row.numel() for row in found if row is not None)
+        return [torch.zeros(size) if row is None else row for row in found]
 
-    def require(self, method: Method, options: Mapping[str, Option]) -> None:
+    def require(
+        self, method: Method, options: Mapping[str, Option], members: Sequence[int]
+    ) -> None:
         """Check that every statistic is there that a method cannot do without.
 
         Args:
             method: the method.
             options: its options.
+            members: which experts are merged.
 
         Raises:
             MissingPrerequisiteError: if one is not.
@@ -148,19 +153,23 @@ class Measured:
             if need in method.needs_of(options)
         ]
         for need in needs:
-            if need is Need.SIGNS and need in self._lacking:
+            sources = self.sources.get(need)
+            if need is Need.SIGNS and sources is None:
                 raise MissingPrerequisiteError(
                     f"{method.name} needs given signs: a tensor of -1, 0 and 1 for "
                     f"every parameter, under the statistic {need.value!r}."
                 )
-            if need in self._lacking:
-                raise MissingPrerequisiteError(
-                    f"{method.name} needs the {need} statistic of expert "
-                    f"{self._lacking[need]!r}: measure it, and pass it under that name."
-                )
+            for member in members if need is not Need.SIGNS else ():
+                if sources is None or sources[member] is None:
+                    raise MissingPrerequisiteError(
+                        f"{method.name} needs the {need} statistic of expert "
+                        f"{self.experts[member]!r}: measure it, and pass it under that "
+                        f"name."
+                    )
         for need in needs:
-            covered = set[str].intersection(*map(set, self.names[need]))
-            if not covered:
+            owners = [0] if need is Need.SIGNS else members
+            of_owners = [set(self.names[need][owner]) for owner in owners]
+            if not set[str].intersection(*of_owners):
                 raise MissingPrerequisiteError(
                     f"{method.name} has nothing to work on: no parameter has a {need} "
                     f"statistic in every expert."

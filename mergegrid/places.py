@@ -126,12 +126,15 @@ class Place:
             The files, sorted by name.
         """
         with explained(self):
-            found = self.files.ls(self.path, detail=True)
-        names = sorted(
-            entry["name"].rstrip("/").rpartition("/")[2]
-            for entry in found
-            if entry["type"] == "file" and not entry["name"].endswith("/")
-        )
+            if self.is_local:  # links to files are files
+                paths = Path(self.path).iterdir()
+                names = sorted(path.name for path in paths if path.is_file())
+            else:
+                names = sorted(
+                    entry["name"].rpartition("/")[2]
+                    for entry in self.files.ls(self.path, detail=True)
+                    if entry["type"] == "file" and not entry["name"].endswith("/")
+                )
         return [self.inside(name) for name in names]
 
     def size(self) -> int:
@@ -164,7 +167,7 @@ class Place:
             The bytes.
         """
         with explained(self):
-            return bytes(self.files.cat_file(self.path, start, stop))
+            return bytes(self.files.cat_file(self.path, start=start, end=stop))
 
 
 class Ranges:

@@ -386,3 +386,16 @@ def test_a_sweep_that_does_not_fit_into_memory_is_merged_in_batches(method):
     in_batches = list(sweep(experts, recipes, pretrained, memory=1))
     for one, other in zip(at_once, in_batches, strict=True):
         torch.testing.assert_close(one.parameters, other.parameters, rtol=0, atol=0)
+
+
+def test_a_subset_does_not_need_the_statistics_of_other_experts():
+    experts, pretrained, statistics = problem(3)
+    del statistics[Need.GRAM]["e2"]
+    subsets = [("e0", "e1"), ("e0", "e1", "e2")]
+    recipes = ["regmean", "average"]
+    made = list(sweep(experts, recipes, pretrained, statistics, subsets=subsets))
+    chosen = {name: experts[name] for name in ("e0", "e1")}
+    expected = merge(chosen, "regmean", pretrained, statistics)
+    torch.testing.assert_close(dict(made[0].parameters), dict(expected))
+    with pytest.raises(MissingPrerequisiteError, match=r"gram statistic of .*'e2'"):
+        sweep(experts, ["regmean"], pretrained, statistics)

@@ -24,7 +24,8 @@ def table():
         needs = ", ".join(sorted(need.value for need in method.all_needs))
         own = [name for name in method.options.model_fields if name not in SHARED]
         options = ", ".join(own)
-        cells = (f"`{method.name}`", method.title, needs or "-", options, swept or "-")
+        title = f"{method.title} (per task)" if method.per_task else method.title
+        cells = (f"`{method.name}`", title, needs or "-", options, swept or "-")
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
