@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -296,6 +297,28 @@ def test_methods_are_listed_for_people(capsys):
             assert f"    {option} = " in listed
 
 
+def test_methods_come_in_a_table(capsys):
+    assert run("methods") == 0
+    table = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert table[0].split() == [
+        "name", "method", "needs", "covers", "experts", "models", "FLOPs",
+    ]  # fmt: skip
+    rows = {row.split()[0]: row for row in table[1:]}
+    assert list(rows) == list(METHODS)
+    assert rows["slerp"].split() == ["slerp", "SLERP", "-", "all", "2", "one", "9"]
+    assert "gram, pretrained" in rows["mats"]
+    assert "per task" in rows["emr"]
+    assert {row.index(rows["ties"].split()[-1]) for row in [rows["ties"]]}
+
+
+def test_one_method_is_described_by_itself(capsys):
+    assert run("methods", "ties") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("ties  (TIES; needs pretrained")
+    assert "slerp" not in shown
+    assert "no merge method 'tise'" in failure(capsys, "methods", "tise")
+
+
 def test_methods_are_listed_for_programs(capsys):
     assert run("methods", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
@@ -305,6 +328,13 @@ def test_methods_are_listed_for_programs(capsys):
     assert ties["options"]["density"]["default"] == 0.2
     assert ties["options"]["density"]["maximum"] == 1
     assert ties["options"]["aggregate"]["enum"] == ["mean", "sum", "max"]
+    assert "arXiv:2306.01708" in ties["source"]
+    for method in listed:
+        assert "operations" in method["flops"], method["name"]
+        assert method["flops_per_entry"] > 0
+    assert "(4M + 1) dk" in ties["paper_flops"]
+    mats = next(method for method in listed if method["name"] == "mats")
+    assert mats["needs_if"]["covariance=kfac"] == ["gradient", "gram"]
 
 
 def test_a_merged_model_can_be_inspected(models, capsys):
@@ -330,7 +360,451 @@ def test_a_directory_without_a_model_is_one_line(tmp_path, capsys):
     assert "no model at" in failure(capsys, "inspect", tmp_path / "elsewhere")
 
 
+def test_tied_tensors_are_shown(models, capsys):
+    weight = MODELS["a"]["fc.weight"]
+    spoil(models, "a", **{"head.weight": weight.clone()})
+    assert run("inspect", models / "a") == 0
+    assert "tied: fc.weight = head.weight" in capsys.readouterr().out
+
+
+def test_two_models_are_compared(models, capsys):
+    assert run("inspect", models / "a", models / "a") == 0
+    assert capsys.readouterr().out == "No tensor differs, of 2.\n"
+    weight = MODELS["a"]["fc.weight"].clone()
+    weight[0, 0] += 2
+    spoil(
+        models,
+        "b",
+        **{
+            "fc.weight": weight,
+            "fc.bias": MODELS["a"]["fc.bias"].double(),
+            "extra": torch.zeros(1),
+            "nan": torch.full((2,), torch.nan),
+        },
+    )
+    spoil(models, "a", nan=torch.tensor([torch.nan, 1.0]), wide=torch.zeros(2, 2))
+    assert run("inspect", models / "a", models / "b") == 0
+    relative = float(2 / MODELS["a"]["fc.weight"].norm())
+    assert capsys.readouterr().out.splitlines() == [
+        "extra  is in the second alone",
+        "fc.bias  float32 against float64; equal values",
+        f"fc.weight  1 of 12 entries differ, by 2 at most; relative L2 distance "
+        f"{relative:.3g}",
+        "nan  1 of 2 entries differ, by 0 at most; relative L2 distance nan",
+        "wide  is in the first alone",
+        "config.json differs in model",
+        "5 of 5 tensors differ.",
+    ]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "recipes").glob("*.yaml")))
 def test_the_recipes_that_come_along_are_valid(path):
     file = RecipeFile.model_validate(yaml.safe_load(path.read_text()))
     assert read_recipe({"method": file.method, "options": file.options})
+
+
+# What a merged directory holds
+
+
+def test_code_weights_and_the_old_card_are_not_copied(models):
+    kept = ("LICENSE", "tokenizer.json", "tokenizer.model", "chat_template.jinja")
+    left = (
+        "README.md", "modeling.py", "optimizer.pt", "tf_model.h5", "trainer_state.json",
+        "model.onnx", "flax_model.msgpack", "pytorch_model.bin.index.json",
+    )  # fmt: skip
+    for name in (*kept, *left):
+        (models / "pretrained" / name).write_text("from the pretrained model")
+    (models / "pretrained" / "deep").mkdir()
+    run("merge", write_recipe(models), models / "out")
+    assert {path.name for path in (models / "out").iterdir()} == {
+        *kept, "README.md", "config.json", "merge.json", "model.safetensors",
+        "tokenizer.txt",
+    }  # fmt: skip
+    assert "from the pretrained" not in (models / "out" / "README.md").read_text()
+
+
+def test_companions_come_from_a_model_that_has_a_configuration(models):
+    (models / "pretrained" / "config.json").unlink()
+    run("merge", write_recipe(models), models / "out")
+    assert json.loads((models / "out" / "config.json").read_text()) == {"model": "a"}
+
+
+def test_a_configuration_is_copied_to_the_letter_unless_the_type_changes(models):
+    written = '{"dtype":   "float32",\n "name": "caf\u00e9"}'
+    (models / "pretrained" / "config.json").write_text(written, encoding="utf-8")
+    run("merge", write_recipe(models), models / "out")
+    assert (models / "out" / "config.json").read_text(encoding="utf-8") == written
+    recipe = write_recipe(models, output_dtype="bfloat16")
+    run("merge", recipe, models / "out", "--force")
+    changed = (models / "out" / "config.json").read_text(encoding="utf-8")
+    assert json.loads(changed) == {"dtype": "bfloat16", "name": "caf\u00e9"}
+    assert "caf\u00e9" in changed
+    merged = load_file(models / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+
+
+def test_a_configuration_that_is_damaged_is_one_line(models, capsys):
+    (models / "a" / "config.json").write_text("{")
+    message = failure(capsys, "merge", write_recipe(models), models / "out")
+    assert "a/config.json is no configuration of a model" in message
+
+
+def test_the_card_says_what_went_in(models):
+    recipe = write_recipe(models, seed=5)
+    recipe.write_text(f"# A comment with ``` in it\n{recipe.read_text()}")
+    run("merge", recipe, models / "out")
+    card = (models / "out" / "README.md").read_text()
+    front, _, text = card.removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(front) == {
+        "library_name": "safetensors",
+        "tags": ["merge", "mergegrid"],
+    }
+    report = json.loads((models / "out" / "merge.json").read_text())
+    for part in (
+        "# a and b, merged",
+        "| `density` | 0.2 |",
+        "| `seed` | 5 |",
+        f"| expert b | b | model.safetensors | SHA-256 "
+        f"{report['experts']['b']['sha256']['model.safetensors']} |",
+        "* torch ",
+        f"````yaml\n{recipe.read_text().rstrip()}\n````",
+    ):
+        assert part in text, part
+    assert report["file"] == recipe.read_text()
+    assert str(models) not in card
+
+
+def test_large_models_are_written_in_shards(models):
+    run("merge", write_recipe(models, max_shard_size="48 B"), models / "out")
+    index = json.loads((models / "out" / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) == 2
+    merged = {}
+    for name in set(index["weight_map"].values()):
+        merged |= load_file(models / "out" / name)
+    experts = {name: MODELS[name] for name in "ab"}
+    expected = merge(experts, "ties", MODELS["pretrained"])
+    torch.testing.assert_close(merged, dict(expected), rtol=0, atol=0)
+    # and read again
+    recipe = write_recipe(models, experts={"a": "out", "b": "b"})
+    assert run("merge", recipe, models / "again") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_shard_size": "5 apples"}, "'5 apples' is no size"),
+        ({"dtype": "bfloat16"}, "dtype: input should be 'float32'"),
+        ({"output_dtype": "int8"}, "output_dtype: input should be 'float32'"),
+        ({"device": "tpu"}, "device: input should be 'cpu' or 'cuda'"),
+        ({"vocabulary": "pad"}, "vocabulary: input should be 'refuse' or 'intersect'"),
+        ({"task": "c"}, "no expert 'c'"),
+        ({"task": "a"}, "ties yields one model for all tasks"),
+        ({"statistics": {"fisher": {"x": "f"}}}, "no expert 'x'"),
+    ],
+)
+def test_settings_that_are_not_possible_are_one_line(models, capsys, changes, message):
+    recipe = write_recipe(models, **changes)
+    assert message.lower() in failure(capsys, "merge", recipe, models / "out").lower()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_a_device_that_is_not_there_is_one_line(models, capsys):
+    recipe = write_recipe(models, device="cuda")
+    assert "no CUDA device" in failure(capsys, "merge", recipe, models / "out")
+
+
+def test_vocabularies_are_merged_where_the_recipe_says_so(models, capsys):
+    wide = torch.cat([MODELS["b"]["fc.weight"], torch.ones(2, 4)])
+    spoil(models, "b", **{"fc.weight": wide})
+    message = failure(capsys, "merge", write_recipe(models), models / "out")
+    assert "vocabulary: intersect" in message
+    recipe = write_recipe(models, vocabulary="intersect")
+    assert run("merge", recipe, models / "out") == 0
+    experts = {name: MODELS[name] for name in "ab"}
+    assert_merged(models / "out", merge(experts, "ties", MODELS["pretrained"]))
+
+
+def test_given_signs_and_gradients_are_read_from_files(models):
+    signs = {name: t.sign() for name, t in MODELS["a"].items()}
+    save_file(signs, models / "signs.safetensors")
+    recipe = write_recipe(
+        models,
+        options={"election": "given"},
+        statistics={"signs": "signs.safetensors"},
+    )
+    assert run("merge", recipe, models / "out") == 0
+    experts = {name: MODELS[name] for name in "ab"}
+    chosen = {"method": "ties", "options": {"election": "given"}}
+    statistics = {Need.SIGNS: {"any": signs}}
+    assert_merged(
+        models / "out", merge(experts, chosen, MODELS["pretrained"], statistics)
+    )
+    report = json.loads((models / "out" / "merge.json").read_text())
+    assert report["statistics"]["signs"]["signs"]["path"] == "signs.safetensors"
+
+    measured = {Need.GRAM: {}, Need.GRADIENT: {}}
+    for name in "ab":
+        weight = MODELS[name]["fc.weight"]
+        measured[Need.GRAM][name] = {"fc.weight": weight.mT @ weight}
+        measured[Need.GRADIENT][name] = {"fc.weight": weight @ weight.mT}
+    for need, of_experts in measured.items():
+        for name, tensors in of_experts.items():
+            save_file(tensors, models / f"{need}-{name}.safetensors")
+    recipe = write_recipe(
+        models,
+        method="mats",
+        options={"covariance": "kfac"},
+        statistics={
+            need.value: {name: f"{need}-{name}.safetensors" for name in "ab"}
+            for need in measured
+        },
+    )
+    assert run("merge", recipe, models / "kfac") == 0
+    chosen = {"method": "mats", "options": {"covariance": "kfac"}}
+    assert_merged(
+        models / "kfac", merge(experts, chosen, MODELS["pretrained"], measured)
+    )
+
+
+# A model for each task
+
+
+def test_without_a_task_there_is_a_directory_for_each(models, capsys):
+    recipe = write_recipe(models, method="emr")
+    assert run("merge", recipe, models / "out") == 0
+    assert sorted(path.name for path in (models / "out").iterdir()) == ["a", "b"]
+    experts = {name: MODELS[name] for name in "ab"}
+    for task in "ab":
+        expected = merge(experts, "emr", MODELS["pretrained"], task=task)
+        assert_merged(models / "out" / task, expected)
+        assert (models / "out" / task / "config.json").is_file()
+        report = json.loads((models / "out" / task / "merge.json").read_text())
+        assert report["task"] == task
+        card = (models / "out" / task / "README.md").read_text()
+        assert f"for the task of expert `{task}`" in card
+    capsys.readouterr()
+    run("inspect", models / "out" / "b")
+    assert "for the task of expert b" in capsys.readouterr().out
+
+
+def test_with_a_task_its_model_is_written(models):
+    recipe = write_recipe(models, method="tall_masks", task="b")
+    assert run("merge", recipe, models / "out") == 0
+    experts = {name: MODELS[name] for name in "ab"}
+    expected = merge(experts, "tall_masks", MODELS["pretrained"], task="b")
+    assert_merged(models / "out", expected)
+
+
+@pytest.mark.parametrize("name", ["x/y", "..", ".x", " x"])
+def test_names_that_are_no_directories_are_refused_where_they_would_be(
+    models, capsys, name
+):
+    experts = {name: "a", "b": "b"}
+    recipe = write_recipe(models, method="emr", experts=experts)
+    message = failure(capsys, "merge", recipe, models / "out")
+    assert f"{name!r} will not do for the directory" in message
+    recipe = write_recipe(models, method="emr", experts=experts, task="b")
+    assert run("merge", recipe, models / "out") == 0
+
+
+# mergekit's files
+
+MERGEKIT = """
+merge_method: ties
+base_model: pretrained
+models:
+  - model: a
+    parameters: {density: 0.5, weight: 1}
+  - model: b
+    parameters: {density: 0.5, weight: [0.5, 2]}
+parameters: {t: 0.5}
+"""
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_file_of_mergekits_is_merged_as_it_is(models, capsys, monkeypatch, elsewhere):
+    file = models / "deep" / "mergekit.yml" if elsewhere else models / "mergekit.yml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(MERGEKIT)
+    # mergekit's paths start where it is called; ours with the file.
+    monkeypatch.chdir(models if elsewhere else ROOT)
+    assert run("merge", file, models / "out") == 0
+    output = capsys.readouterr()
+    assert "mergekit's ties" in output.out
+    assert "warning: parameters.t has no effect" in output.err
+    merged = load_file(models / "out" / "model.safetensors")
+    options = {
+        "scope": "tensor", "zero_sum": "plus", "density": 0.5, "weights": (1.0, 0.5),
+    }  # fmt: skip
+    for name, tensor in merged.items():
+        expected = merge(
+            {expert: {name: MODELS[expert][name]} for expert in "ab"},
+            {"method": "ties", "options": options},
+            {name: MODELS["pretrained"][name]},
+        )
+        assert torch.equal(tensor, expected[name])
+    report = json.loads((models / "out" / "merge.json").read_text())
+    (only,) = report["recipes"]
+    assert only["method"] == "ties"
+    assert only["parameters"] == ["fc.bias", "fc.weight"]
+    assert "parameters.t has no effect" in report["notes"][0]
+    assert run("inspect", models / "out") == 0
+    assert "merged by mergekit's ties" in capsys.readouterr().out
+    assert "merge_method: ties" in (models / "out" / "README.md").read_text()
+
+
+def test_without_a_type_a_file_of_mergekits_gets_the_widest(models, monkeypatch):
+    spoil(models, "a", **{name: t.half() for name, t in MODELS["a"].items()})
+    spoil(models, "b", **{name: t.bfloat16() for name, t in MODELS["b"].items()})
+    (models / "mergekit.yml").write_text(
+        "{merge_method: linear, models: [{model: a, parameters: {weight: 1}}, "
+        "{model: b, parameters: {weight: 1}}]}"
+    )
+    monkeypatch.chdir(models)
+    assert run("merge", "mergekit.yml", "out") == 0
+    merged = load_file(models / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in merged.values()} == {torch.float32}
+
+
+# Before, instead and afterwards
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(models, capsys):
+    recipe = write_recipe(models)
+    before = sorted(models.rglob("*"))
+    assert run("merge", recipe, models / "out", "--dry-run") == 0
+    with_out = capsys.readouterr()
+    assert run("merge", "--dry-run", recipe) == 0
+    assert capsys.readouterr() == with_out
+    assert with_out.err == ""
+    assert "copied            config.json, tokenizer.txt\n" in with_out.out
+    assert sorted(models.rglob("*")) == before
+
+
+def test_a_dry_run_lists_all_faults(models, capsys):
+    spoil(models, "a", extra=torch.zeros(1))
+    spoil(models, "b", **{"fc.bias": torch.zeros(9)})
+    assert run("merge", "--dry-run", write_recipe(models)) == 2
+    output = capsys.readouterr()
+    faults = [line for line in output.out.splitlines() if line.startswith("fault")]
+    assert len(faults) == 4
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+
+
+def test_a_merge_needs_a_place(models, capsys):
+    assert "Say where to" in failure(capsys, "merge", write_recipe(models))
+
+
+def test_force_replaces_a_directory(models, capsys):
+    out = models / "out"
+    run("merge", write_recipe(models), out)
+    (out / "old").write_text("old")
+    recipe = write_recipe(models, method="average")
+    assert run("merge", recipe, out, "--force") == 0
+    assert not (out / "old").exists()
+    assert json.loads((out / "merge.json").read_text())["recipe"]["method"] == "average"
+
+
+def test_force_leaves_what_is_there_if_the_merge_fails(models, capsys):
+    out = models / "out"
+    run("merge", write_recipe(models), out)
+    before = {path: path.read_bytes() for path in sorted(out.iterdir())}
+    spoil(models, "b", **{"fc.bias": torch.tensor([0, torch.nan, 0])})
+    capsys.readouterr()
+    failure(capsys, "merge", write_recipe(models), out, "--force")
+    assert {path: path.read_bytes() for path in sorted(out.iterdir())} == before
+    assert not [path for path in models.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("out", ["a", "."])
+def test_force_never_takes_what_is_merged(models, capsys, out):
+    recipe = write_recipe(models)
+    before = sorted(models.rglob("*"))
+    message = failure(capsys, "merge", recipe, models / out, "--force")
+    assert "cannot be replaced" in message
+    assert sorted(models.rglob("*")) == before
+
+
+def test_a_configuration_that_differs_is_a_warning(models, capsys):
+    run("merge", write_recipe(models), models / "out")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("warning: The config.json of the") for line in lines)
+
+
+@pytest.mark.parametrize("base_too", [True, False])
+def test_task_vectors_that_rounding_has_eaten_are_a_warning(models, capsys, base_too):
+    large = torch.randn(100, 100, generator=torch.Generator().manual_seed(0))
+    small = 1e-4 * large.flip(0)
+    pretrained = large.bfloat16() if base_too else large
+    spoil(models, "pretrained", **{"fc.weight": pretrained})
+    spoil(models, "a", **{"fc.weight": (pretrained.float() + small).bfloat16()})
+    spoil(models, "b", **{"fc.weight": pretrained.float() + small})
+    spoil(models, "pretrained", **{"fc.weight": pretrained})
+    assert run("merge", write_recipe(models), models / "out") == 0
+    lines = capsys.readouterr().err.splitlines()
+    (warning,) = [line for line in lines if "config.json" not in line]
+    assert warning.startswith("warning: The expert 'a' is stored in bfloat16")
+    zeros = (pretrained.float() + small).bfloat16() == pretrained.bfloat16()
+    assert f"about {100 * float(zeros.float().mean()):.0f} %" in warning
+    recipe = write_recipe(models, method="average")
+    assert run("merge", recipe, models / "average") == 0
+    assert "bfloat16" not in capsys.readouterr().err  # it has no task vectors
+
+
+def test_progress_is_shown_on_a_terminal(models):
+    reader, writer = os.openpty()
+    script = "import sys; from mergegrid.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "merge", write_recipe(models), models / "out"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=writer,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    shown = b""
+    try:
+        while chunk := os.read(reader, 1000):
+            shown += chunk
+    except OSError:  # the end, on Linux
+        pass
+    os.close(reader)
+    assert done.returncode == 0
+    assert b"reads 576 B, writes 60 B in 1 file" in shown
+    assert b"first passes over the models" in shown
+    assert shown.endswith(b"\r\x1b[K")  # nothing of it stays
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_interrupted_leaves_nothing(models, number):
+    # It stops in the middle of the merge, where it waits for ever.
+    script = """
+import sys, time
+from mergegrid import merging
+from mergegrid.cli import main
+def stream(*arguments, **options):
+    print("now", flush=True)
+    time.sleep(60)
+merging.stream = stream
+sys.exit(main(sys.argv[1:]))
+"""
+    recipe = write_recipe(models)
+    before = sorted(models.iterdir())
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "merge", recipe, models / "out"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout.readline() == "now\n"
+        assert len(sorted(models.iterdir())) == len(before) + 1
+        child.send_signal(number)
+        _, said = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert said == "interrupted; nothing was written\n"
+    assert sorted(models.iterdir()) == before
