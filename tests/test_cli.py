@@ -308,7 +308,6 @@ def test_methods_come_in_a_table(capsys):
     assert rows["slerp"].split() == ["slerp", "SLERP", "-", "all", "2", "one", "9"]
     assert "gram, pretrained" in rows["mats"]
     assert "per task" in rows["emr"]
-    assert {row.index(rows["ties"].split()[-1]) for row in [rows["ties"]]}
 
 
 def test_one_method_is_described_by_itself(capsys):
@@ -687,7 +686,7 @@ def test_a_dry_run_lists_all_faults(models, capsys):
     assert run("merge", "--dry-run", write_recipe(models)) == 2
     output = capsys.readouterr()
     faults = [line for line in output.out.splitlines() if line.startswith("fault")]
-    assert len(faults) == 4
+    assert len(faults) == 3
     assert output.err.startswith("error: ")
     assert output.err.count("\n") == 1
 
@@ -696,7 +695,7 @@ def test_a_merge_needs_a_place(models, capsys):
     assert "Say where to" in failure(capsys, "merge", write_recipe(models))
 
 
-def test_force_replaces_a_directory(models, capsys):
+def test_force_replaces_a_directory(models):
     out = models / "out"
     run("merge", write_recipe(models), out)
     (out / "old").write_text("old")
@@ -773,7 +772,7 @@ def test_progress_is_shown_on_a_terminal(models):
         pass
     os.close(reader)
     assert done.returncode == 0
-    assert b"reads 576 B, writes 60 B in 1 file" in shown
+    assert b"reads 720 B, writes 60 B in 1 file" in shown
     assert b"first passes over the models" in shown
     assert shown.endswith(b"\r\x1b[K")  # nothing of it stays
 
