@@ -30,7 +30,7 @@ from mergegrid.bits import (
     unpack,
 )
 from mergegrid.canonical import canonical_json
-from mergegrid.checkpoints import new_directory
+from mergegrid.directories import new_directory
 from mergegrid.depth import layer_positions, scale_at
 from mergegrid.errors import InputError, LayoutError, NonFiniteError, UnknownNameError
 from mergegrid.layout import Layout, make_layout

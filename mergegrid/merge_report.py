@@ -10,7 +10,7 @@ from mergegrid.digests import Digests
 from mergegrid.errors import InputError
 from mergegrid.inputs import Inputs
 from mergegrid.methods.method import Option, Recipe
-from mergegrid.obstacles import differing_configs
+from mergegrid.obstacles import noted
 from mergegrid.places import Place
 from mergegrid.provenance import provenance
 
@@ -43,7 +43,7 @@ def make_report(
             need.value: {owner: identity(found) for owner, found in given.items()}
             for need, given in inputs.statistics.items()
         },
-        "notes": [*file.notes, *differing_configs(inputs)],
+        "notes": list(noted(inputs)),
         "file": file.text,
         "provenance": provenance(),
     }

@@ -17,7 +17,8 @@ from mergegrid.methods.method import Need, Recipe
 from mergegrid.model_card import write_card
 from mergegrid.rounding import MUCH, fraction_eaten, rounding_warning
 from mergegrid.safetensors_output import SafetensorsSink
-from mergegrid.streaming import Progress, Sink, output_infos, stream
+from mergegrid.streaming import Progress, output_infos, stream
+from mergegrid.writing import Sink
 
 LOGGER = logging.getLogger("mergegrid")
 

@@ -1,5 +1,7 @@
 """Obstacles to a merge, and what is odd about it, beyond names and shapes."""
 
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,9 @@ from mergegrid.errors import InputError, StorageError
 from mergegrid.inputs import Inputs
 from mergegrid.model_config import differing_keys
 from mergegrid.sizes import show_size
+
+FACTOR = re.compile(r"\blora_(A|B|embedding_A|embedding_B)\b")
+"""Part of the names of LoRA's factors."""
 
 
 def quantized(inputs: Inputs) -> Iterator[InputError]:
@@ -39,24 +44,16 @@ def quantized(inputs: Inputs) -> Iterator[InputError]:
             )
 
 
-def differing_configs(inputs: Inputs) -> Iterator[str]:
-    """Find models whose configuration is not the one that the merged model gets.
+def noted(inputs: Inputs) -> tuple[str, ...]:
+    """List what does not stand in the way of a merge, but should be known.
 
     Args:
         inputs: everything that is read.
 
-    Yields:
-        How a model's differs.
+    Returns:
+        Each in words.
     """
-    wanted = inputs.configs[inputs.reference().text]
-    for label, found in inputs.models().items():
-        config = inputs.configs[found.text]
-        keys = differing_keys(wanted, config) if wanted and config else []
-        if keys:
-            yield (
-                f"The config.json of the {label} is not that of the merged model: they "
-                f"differ in {', '.join(keys)}."
-            )
+    return (*inputs.file.notes, *_factors(inputs), *_differing_configs(inputs))
 
 
 def too_little_room(out: Path, size: int) -> Iterator[StorageError]:
@@ -69,8 +66,8 @@ def too_little_room(out: Path, size: int) -> Iterator[StorageError]:
     Yields:
         How much is missing, if it has not.
     """
-    place = out.resolve()
-    while not place.exists():
+    place = out.absolute()
+    while not os.path.exists(place):  # noqa: PTH110 - says no where it may not look
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < size:
@@ -78,3 +75,26 @@ def too_little_room(out: Path, size: int) -> Iterator[StorageError]:
             f"{out} has room for {show_size(free)}, but the merged model takes "
             f"{show_size(size)}."
         )
+
+
+def _factors(inputs: Inputs) -> Iterator[str]:
+    for label, found in inputs.models().items():
+        infos = inputs.sources[found.text].infos
+        if any(FACTOR.search(name) for name in infos):
+            yield (
+                f"The {label} holds factors of low-rank changes. Each is merged by "
+                f"itself, which is not the merge of their products: for that, merge "
+                f"models into which they were multiplied."
+            )
+
+
+def _differing_configs(inputs: Inputs) -> Iterator[str]:
+    wanted = inputs.configs[inputs.reference().text]
+    for label, found in inputs.models().items():
+        config = inputs.configs[found.text]
+        keys = differing_keys(wanted, config) if wanted and config else []
+        if keys:
+            yield (
+                f"The config.json of the {label} is not that of the merged model: they "
+                f"differ in {', '.join(keys)}."
+            )

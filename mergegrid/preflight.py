@@ -18,7 +18,7 @@ from mergegrid.layout import Layout, differences, draft_layout
 from mergegrid.measured import Measured, is_covered
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Recipe
-from mergegrid.obstacles import differing_configs, quantized, too_little_room
+from mergegrid.obstacles import noted, quantized, too_little_room
 from mergegrid.safetensors_output import plan_shards
 from mergegrid.streaming import output_infos
 from mergegrid.variant import Variant
@@ -88,7 +88,7 @@ def preflight(inputs: Inputs, out: Path | None = None) -> Preflight:
     }
     vocabulary = inputs.file.vocabulary
     found: list[MergegridError] = [*quantized(inputs)]
-    known = Preflight((), None, (*inputs.file.notes, *differing_configs(inputs)))
+    known = Preflight((), None, noted(inputs))
     try:
         layout = draft_layout(models, inputs.reference_source(), vocabulary)
     except MergegridError as error:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mergegrid.errors import InputError
-from mergegrid.places import Place, Ranges
+from mergegrid.places import Place
+from mergegrid.ranges import Ranges
 from mergegrid.sources import TensorInfo
 
 TYPES: Mapping[str, torch.dtype] = {

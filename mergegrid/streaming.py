@@ -3,18 +3,13 @@
 Reading runs ahead in one thread and writing behind in another, while this one computes.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mergegrid.cohort import Cohort
-from mergegrid.errors import InputError
+from mergegrid.errors import InputError, NonFiniteError
 from mergegrid.finish import Finishing, norm_factor
 from mergegrid.layout import Layout
 from mergegrid.methods.method import Recipe
@@ -23,29 +18,13 @@ from mergegrid.passes import merge_pass
 from mergegrid.sources import TensorInfo
 from mergegrid.surveying import Measurements, measure
 from mergegrid.variant import Variant, Whole
-
-STRETCHES_WAITING = 4
-"""How many stretches may wait to be written."""
+from mergegrid.writing import Sink, Writer
 
 RecipeOf = Callable[[str], Recipe]
 """Parameter to the recipe that it is merged by."""
 
 Progress = Callable[[int, int], None]
 """Takes how many entries are merged, and of how many."""
-
-
-class Sink(Protocol):
-    """Where a merged model is written."""
-
-    def write(self, name: str, start: int, stretch: Tensor) -> None:
-        """Write a stretch of a tensor.
-
-        Args:
-            name: the tensor's name.
-            start: index of the first entry.
-            stretch: flat entries, in the tensor's type.
-        """
-        ...
 
 
 def output_infos(
@@ -93,6 +72,8 @@ def stream(
     Raises:
         InputError: if parameters have recipes of their own that are about the model as
             a whole.
+        NonFiniteError: if there is NaN or infinity in a model, or a merged number is
+            too large for float16.
     """
     finishing = Finishing(cohort, dtype)
     recipes = {
@@ -113,13 +94,14 @@ def stream(
     total = sum(cohort.layout.entries(name) for name in cohort.parameters)
     done = 0
     rows = {expert: row for row, expert in enumerate(cohort.experts)}
-    with _Writer(_aliases(cohort)) as writer:
+    with Writer(_aliases(cohort)) as writer:
 
         def emit(_: int, name: str, start: int, stretch: Tensor) -> None:
             nonlocal done
             for task, sink in sinks.items():
                 merged = stretch if task is None else stretch[rows[task]]
                 finished = finishing.stretch(recipes[name], name, start, merged, factor)
+                _refuse_overflow(name, finished)
                 writer.write([sink], name, start, finished)
             done += stretch.shape[-1]
             if progress is not None:
@@ -131,7 +113,7 @@ def stream(
 
 
 def _write_rest(
-    cohort: Cohort, finishing: Finishing, writer: "_Writer", sinks: Sequence[Sink]
+    cohort: Cohort, finishing: Finishing, writer: Writer, sinks: Sequence[Sink]
 ) -> None:
     layout = cohort.layout
     for name, first in layout.first_name.items():
@@ -143,6 +125,14 @@ def _write_rest(
         if rest is not None:
             start = layout.infos[name].entries - rest.numel()
             writer.write(sinks, name, start, rest)
+
+
+def _refuse_overflow(name: str, finished: Tensor) -> None:
+    if finished.dtype == torch.float16 and not bool(finished.isfinite().all()):
+        raise NonFiniteError(
+            f"The merged {name!r} has numbers that float16 cannot hold; write it in "
+            f"another type."
+        )
 
 
 def _refuse_whole_model(name: str, variant: Variant) -> None:
@@ -179,41 +169,3 @@ def _aliases(cohort: Cohort) -> dict[str, list[str]]:
     for name, first in cohort.layout.first_name.items():
         names.setdefault(first, []).append(name)
     return names
-
-
-class _Writer(AbstractContextManager["_Writer"]):
-    """Writes in a thread of its own, a tied tensor under each of its names."""
-
-    def __init__(self, names: Mapping[str, list[str]]) -> None:
-        self._names = names
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
-        self._waiting: deque[Future[None]] = deque()
-
-    def write(
-        self, sinks: Sequence[Sink], name: str, start: int, stretch: Tensor
-    ) -> None:
-        while len(self._waiting) >= STRETCHES_WAITING:
-            self._waiting.popleft().result()
-        self._waiting.append(
-            self._pool.submit(self._write, sinks, name, start, stretch)
-        )
-
-    def _write(
-        self, sinks: Sequence[Sink], name: str, start: int, stretch: Tensor
-    ) -> None:
-        for sink in sinks:
-            for alias in self._names[name]:
-                sink.write(alias, start, stretch)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                while self._waiting:
-                    self._waiting.popleft().result()
-        finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)

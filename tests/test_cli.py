@@ -378,10 +378,15 @@ def test_two_models_are_compared(models, capsys):
             "fc.weight": weight,
             "fc.bias": MODELS["a"]["fc.bias"].double(),
             "extra": torch.zeros(1),
-            "nan": torch.full((2,), torch.nan),
+            "nan": torch.tensor([torch.nan, torch.nan, 2.0]),
         },
     )
-    spoil(models, "a", nan=torch.tensor([torch.nan, 1.0]), wide=torch.zeros(2, 2))
+    spoil(
+        models,
+        "a",
+        nan=torch.tensor([torch.nan, 1.0, torch.nan]),
+        wide=torch.zeros(2, 2),
+    )
     assert run("inspect", models / "a", models / "b") == 0
     relative = float(2 / MODELS["a"]["fc.weight"].norm())
     assert capsys.readouterr().out.splitlines() == [
@@ -389,7 +394,7 @@ def test_two_models_are_compared(models, capsys):
         "fc.bias  float32 against float64; equal values",
         f"fc.weight  1 of 12 entries differ, by 2 at most; relative L2 distance "
         f"{relative:.3g}",
-        "nan  1 of 2 entries differ, by 0 at most; relative L2 distance nan",
+        "nan  2 of 3 entries differ, by 0 at most; relative L2 distance nan",
         "wide  is in the first alone",
         "config.json differs in model",
         "5 of 5 tensors differ.",
@@ -432,6 +437,9 @@ def test_a_configuration_is_copied_to_the_letter_unless_the_type_changes(models)
     written = '{"dtype":   "float32",\n "name": "caf\u00e9"}'
     (models / "pretrained" / "config.json").write_text(written, encoding="utf-8")
     run("merge", write_recipe(models), models / "out")
+    assert (models / "out" / "config.json").read_text(encoding="utf-8") == written
+    recipe = write_recipe(models, output_dtype="float32")
+    run("merge", recipe, models / "out", "--force")
     assert (models / "out" / "config.json").read_text(encoding="utf-8") == written
     recipe = write_recipe(models, output_dtype="bfloat16")
     run("merge", recipe, models / "out", "--force")

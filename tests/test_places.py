@@ -26,8 +26,9 @@ from mergegrid.errors import InputError, StorageError
 from mergegrid.inputs import open_inputs
 from mergegrid.merge_file import read_merge_file
 from mergegrid.merging import merge_stored
-from mergegrid.places import Place, Ranges
+from mergegrid.places import Place
 from mergegrid.preflight import preflight
+from mergegrid.ranges import Ranges
 
 BUCKET = "models"
 
@@ -208,7 +209,9 @@ def test_memory_is_used_again_and_not_kept_for_ever():
     del first
     other = store.tensor(2 << 20)
     assert other.data_ptr() != address  # a view is still in use
+    assert not store._waiting
     del view
+    assert len(store._waiting) == 1
     assert store.tensor(2 << 20).data_ptr() == address
     many = [store.tensor(8 << 20) for _ in range(20)]
     del many

@@ -123,6 +123,14 @@ def test_faults_of_several_kinds_are_found_together(look):
     assert "exactly 2 experts, not 1" in str(found.error)
 
 
+def test_models_that_do_not_fit_hide_no_other_fault(look):
+    quantized = {"quantization_config": {"bits": 4}}
+    _, found = look({"b": model(layers__0__bias=None)}, configs={"a": quantized})
+    assert len(found.faults) == 2
+    assert "The expert 'a' is quantized" in str(found.error)
+    assert "the expert 'b' has not" in str(found.error)
+
+
 def test_what_is_missing_is_named(look):
     _, found = look(method="ties", pretrained=None)
     assert isinstance(found.error, MissingPrerequisiteError)
@@ -206,6 +214,17 @@ def test_configurations_that_differ_are_noted_where_it_matters(look):
         "The config.json of the expert 'b' is not that of the merged model: they "
         "differ in rope_theta.",
     )
+
+
+def test_factors_that_are_merged_each_by_itself_are_noted(look):
+    factors = {
+        "layer.lora_A.weight": torch.zeros(2, 4),
+        "layer.lora_B.weight": torch.zeros(4, 2),
+    }
+    _, found = look(dict.fromkeys("ab", factors), method="average", pretrained=None)
+    assert found.error is None
+    assert len(found.notes) == 2
+    assert "The expert 'a' holds factors of low-rank changes." in found.notes[0]
 
 
 def test_what_mergekit_does_not_use_is_noted(look):

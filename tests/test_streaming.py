@@ -15,10 +15,11 @@ from mergegrid.checkpoints import find_checkpoint
 from mergegrid.cohort import Cohort
 from mergegrid.engine import read_recipe
 from mergegrid.errors import InputError, LayoutError, NonFiniteError, StorageError
+from mergegrid.layout import untie
 from mergegrid.methods import METHODS
 from mergegrid.methods.method import Need
 from mergegrid.places import Place
-from mergegrid.safetensors_files import SafetensorsSource
+from mergegrid.safetensors_files import SafetensorsSource, read_header
 from mergegrid.safetensors_output import SafetensorsSink
 from mergegrid.sources import TensorInfo
 from mergegrid.streaming import output_infos, stream
@@ -310,6 +311,21 @@ def test_tensors_that_only_look_tied_are_not():
         assert shared[0] == first
 
 
+def test_looking_for_tied_tensors_reads_little(tmp_path):
+    parameters = {f"w{i}": normal(20, 50, seed=i) for i in range(30)}
+    source = stored(tmp_path / "many", parameters)
+    asked, read_range = [], source.read
+
+    def counted(name, start, stop):
+        asked.append(stop - start)
+        return read_range(name, start, stop)
+
+    source.read = counted
+    assert untie({"model": source}) == {name: name for name in sorted(parameters)}
+    assert len(asked) == 30
+    assert max(asked) <= 64
+
+
 def test_buffers_are_averaged_copied_and_counted(files, tmp_path):
     of_form = files["one file"]
     experts = {name: of_form[name] for name in EXPERTS}
@@ -422,6 +438,36 @@ def test_what_is_not_finite_is_named(files, tmp_path, value, whose):
         streamed(tmp_path, models, pretrained, "task_arithmetic")
 
 
+def test_what_float16_cannot_hold_is_named(files, tmp_path):
+    of_form = files["one file"]
+    experts = {name: of_form[name] for name in EXPERTS}
+    recipe = {"method": "task_arithmetic", "options": {"scale": 1e6}}
+    with pytest.raises(NonFiniteError, match="float16 cannot hold"):
+        streamed(tmp_path, experts, of_form[""], recipe, dtype=torch.float16)
+
+
+class Broken:
+    """A disk that is full after some writes."""
+
+    def __init__(self, writes):
+        self.left = writes
+
+    def write(self, *_arguments):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("writes", [0, 1, 3, 8])
+def test_a_disk_that_fills_up_stops_the_merge(files, writes):
+    of_form = files["one file"]
+    experts = {name: of_form[name] for name in EXPERTS}
+    device = torch.device("cpu")
+    cohort = Cohort(experts, of_form[""], {}, seed=0, device=device)
+    with pytest.raises(OSError, match="No space left"):
+        stream(cohort, read_recipe("average"), {None: Broken(writes)})
+
+
 # Files
 
 
@@ -453,6 +499,10 @@ def test_a_file_written_in_any_order_is_what_the_library_writes(tmp_path):
             for start in reversed(range(len(flat))):
                 sink.write(name, start, flat[start : start + 1])
     assert_equal(load_file(tmp_path / "model.safetensors"), tensors)
+    for info, start in read_header(
+        Place.of(str(tmp_path / "model.safetensors"))
+    ).values():
+        assert start % info.dtype.itemsize == 0  # so that it can be mapped
 
 
 def test_a_file_that_is_not_written_to_its_end_is_a_bug(tmp_path):
