@@ -8,13 +8,10 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergegrid.directories import new_directory
 from mergegrid.errors import InputError
 from mergegrid.hub import find_in_cache, is_hub_name
 from mergegrid.places import Place
 from mergegrid.safetensors_files import SafetensorsSource
-
-__all__ = ["REPORT", "Checkpoint", "find_checkpoint", "new_directory"]
 
 WEIGHTS = "model.safetensors"
 """The file of an unsharded model in a directory."""
