@@ -30,8 +30,8 @@ from mergegrid.bits import (
     unpack,
 )
 from mergegrid.canonical import canonical_json
-from mergegrid.directories import new_directory
 from mergegrid.depth import layer_positions, scale_at
+from mergegrid.directories import new_directory
 from mergegrid.errors import InputError, LayoutError, NonFiniteError, UnknownNameError
 from mergegrid.layout import Layout, make_layout
 from mergegrid.methods import emr, magnitude_masking, tall_masks

@@ -226,6 +226,33 @@ def test_individual_experts_are_one_row_about_their_own_tasks(small):
     assert row["average_rank"] is None
 
 
+def test_a_model_for_each_task_is_listed_but_not_compared(tmp_path):
+    found = records()
+    found["tall"] = [
+        cell("tall", "tall_masks", kind="per_task"),
+        *(score("tall", t, c) for t, c in zip(HELD_IN, (88, 79), strict=True)),
+        *(score("tall", task, 75, "validation") for task in HELD_IN),
+        cost("tall", "merge", 1.0, 64),
+        *lineage("tall", "xa", "xb", "base"),
+    ]
+    database = results(tmp_path, Ledger(found))
+    database.refresh()
+    row = one(database, "SELECT * FROM leaderboard WHERE kind = 'per_task'")
+    assert (row["method"], row["models"]) == ("tall_masks", "per task")
+    assert row["held_in"] == pytest.approx((0.88 + 0.79) / 2)
+    assert row["generalization"] is None
+    assert row["generalization_se"] is None
+    assert row["average_rank"] is None
+    # It is best on both tasks, and yet takes no rank from those that are one model.
+    models = (
+        "SELECT method, models, average_rank FROM leaderboard WHERE kind = 'merged'"
+    )
+    without = results(tmp_path / "without", Ledger(records()))
+    without.refresh()
+    assert sorted(rows(database, models)) == sorted(rows(without, models))
+    assert {one_or_each for _, one_or_each, _ in rows(database, models)} == {"one"}
+
+
 def test_only_validation_chooses_options(small):
     row = one(small, "SELECT * FROM leaderboard WHERE method = 'task_arithmetic'")
     assert row["options"] == "scale 0.333"
