@@ -159,10 +159,14 @@ class Block:
 
         Returns:
             [expert, *shape], float32.
+
+        Raises:
+            NonFiniteError: if an expert's holds NaN or infinity.
         """
         if "experts" not in self._found:
             stacked = self._stack(self._rows["experts"])
-            self._refuse_non_finite(stacked, "expert")
+            if not _is_finite(stacked):
+                raise NonFiniteError(self._bad_parameter(stacked))
             self._found["experts"] = stacked
         return self._found["experts"]
 
@@ -361,28 +365,26 @@ class Block:
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._reading.device, torch.float32)
 
-    def _refuse_non_finite(self, stacked: Tensor, thing: str) -> None:
-        if _is_finite(stacked):
-            return
-        for expert, row in zip(self._reading.experts, stacked, strict=True):
-            if not bool(torch.isfinite(row).all()):
-                raise NonFiniteError(
-                    f"The {thing} {expert!r} has NaN or infinity in its parameter "
-                    f"{self.name!r}."
-                )
+    def _bad_parameter(self, stacked: Tensor) -> str:
+        return (
+            f"The expert {self._culprit(stacked)!r} has NaN or infinity in its "
+            f"parameter {self.name!r}."
+        )
 
     def _bad_statistic(self, argument: str, stacked: Tensor) -> str:
         if argument == "signs":
             return f"The given signs have NaN or infinity at {self.name!r}."
         named = {"grams": "gram", "gradients": "gradient"}.get(argument, argument)
-        expert = next(
+        return (
+            f"The {named} statistic of expert {self._culprit(stacked)!r} has NaN or "
+            f"infinity at {self.name!r}."
+        )
+
+    def _culprit(self, stacked: Tensor) -> str:
+        return next(
             expert
             for expert, row in zip(self._reading.experts, stacked, strict=True)
             if not bool(torch.isfinite(row).all())
-        )
-        return (
-            f"The {named} statistic of expert {expert!r} has NaN or infinity at "
-            f"{self.name!r}."
         )
 
 

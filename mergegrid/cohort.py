@@ -4,7 +4,7 @@ It knows the layout and reads pieces; what is computed from them is `mergegrid.p
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -17,7 +17,6 @@ from mergegrid.layout import Vocabulary, make_layout
 from mergegrid.measured import ARGUMENTS, Measured, Statistics, is_covered
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Method, Recipe
-from mergegrid.parameters import Role
 from mergegrid.pieces import Piece, Span, read_ahead, spans
 from mergegrid.sources import InMemory, Source
 from mergegrid.threads import one_thread
@@ -76,7 +75,6 @@ class Cohort:
         self.reading = Reading(tuple(experts), seed, device)
         self.parameters = self.layout.parameters()
         """The parameters to merge, each tensor once, sorted."""
-        self._in_use: Piece | None = None
         self._readers: ThreadPoolExecutor | None = None
         if any(source.is_remote for source in experts.values()):
             self._readers = ThreadPoolExecutor(max_workers=len(experts))
@@ -148,16 +146,12 @@ class Cohort:
             "%s %s %s: %s", variant.method.name, kept, reason, ", ".join(others)
         )
 
-    def pieces(
-        self, variants_of: Mapping[str, Sequence[Variant]], *, ahead: bool = True
-    ) -> Iterator[Piece]:
-        """Read parameters piece by piece.
+    def pieces(self, variants_of: Mapping[str, Sequence[Variant]]) -> Iterator[Piece]:
+        """Read parameters piece by piece, ahead where sources are not in memory.
 
         Args:
             variants_of: the parameters to read, in order, and for each the merges that
                 it is read for.
-            ahead: whether to read in a thread of its own, where sources are not in
-                memory.
 
         Yields:
             The pieces.
@@ -184,8 +178,8 @@ class Cohort:
                 },
             )
 
-        if not ahead or self._is_in_memory():
-            yield from self._used(map(read, wanted))
+        if self._is_in_memory():
+            yield from map(read, wanted)
             return
 
         def size(span: Span) -> int:
@@ -200,29 +194,7 @@ class Cohort:
             default=0,
         )
         budget = max(BYTES_AHEAD, int(largest * LARGEST_PIECES_AHEAD))
-        yield from self._used(read_ahead(wanted, read, size, budget))
-
-    def pretrained_stretch(self, name: str, start: int, stop: int) -> Tensor:
-        """Give a stretch of the reference, without reading what is in use anew.
-
-        Args:
-            name: the parameter.
-            start: index of the first entry.
-            stop: index after the last entry.
-
-        Returns:
-            [stop - start], in the reference's type. Not to be changed.
-        """
-        piece = self._in_use
-        if piece is not None and piece.span.name == name:
-            first = piece.span.start
-            if (
-                "pretrained" in piece.rows
-                and first <= start
-                and stop <= piece.span.stop
-            ):
-                return piece.rows["pretrained"][0][start - first : stop - first]
-        return self.reference.read(name, start, stop)
+        yield from read_ahead(wanted, read, size, budget)
 
     def blocks(self, piece: Piece, ties_left: dict[TrimKey, Tensor]) -> Iterator[Block]:
         """Cut a piece into blocks that fit into the processor's cache.
@@ -256,14 +228,6 @@ class Cohort:
         span = piece.span
         shape = self.layout.shapes[span.name]
         return Block(self.reading, piece, span.start, span.stop, shape, ties_left)
-
-    def _used(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        try:
-            for piece in pieces:
-                self._in_use = piece
-                yield piece
-        finally:
-            self._in_use = None
 
     def _arguments(self, name: str, variants: Sequence[Variant]) -> list[str]:
         wanted = {"experts"}
@@ -343,19 +307,3 @@ def check_number(method: Method, experts: int) -> None:
             f"{method.name} merges {allowed} experts, not {experts}."
             + (" For any number there is mlerp." if method.name == "slerp" else "")
         )
-
-
-def buffers(cohort: Cohort) -> list[str]:
-    """List the tensors that are averaged without being parameters.
-
-    Args:
-        cohort: the experts.
-
-    Returns:
-        Names of running statistics, each tensor once.
-    """
-    return [
-        name
-        for name, first in cohort.layout.first_name.items()
-        if first == name and cohort.layout.roles[name] is Role.AVERAGED
-    ]

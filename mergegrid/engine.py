@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from mergegrid.blocks import Block
 from mergegrid.canonical import canonical_json
 from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError, UnknownNameError
@@ -306,7 +307,8 @@ def _merge_batch(cohort: Cohort, groups: Sequence[Group]) -> Iterator[Merged]:
         cohort.explain(variant)
     held: list[dict[str, Tensor]] = [{} for _ in groups]
 
-    def keep(number: int, name: str, start: int, stretch: Tensor) -> None:
+    def keep(number: int, block: Block, stretch: Tensor) -> None:
+        name = block.name
         if name not in held[number]:
             rows = stretch.shape[:-1]
             held[number][name] = torch.empty(
@@ -314,8 +316,7 @@ def _merge_batch(cohort: Cohort, groups: Sequence[Group]) -> Iterator[Merged]:
                 dtype=torch.float32,
                 device=stretch.device,
             )
-        stop = start + stretch.shape[-1]
-        held[number][name][..., start:stop] = stretch
+        held[number][name][..., block.start : block.stop] = stretch
 
     every = dict(enumerate(variants))
     found = measure(cohort, variants)

@@ -69,23 +69,23 @@ class Finishing:
         self,
         recipe: Recipe,
         name: str,
-        start: int,
         merged: Tensor,
-        norm_factor: float = 1.0,
+        base: Tensor | None,
+        norm_factor: float,
     ) -> Tensor:
         """Finish a stretch of a parameter.
 
         Args:
             recipe: the recipe.
             name: the parameter.
-            start: index of the stretch's first entry.
             merged: [entry], float32: of methods with a scale, the merged task vector.
+            base: [entry], of methods with a scale, the pretrained parameter.
             norm_factor: what brings the merged task vector to its norm.
 
         Returns:
-            [entry], in the type of the merged model, where the reference is.
+            [entry], in the type of the merged model, where `merged` is.
         """
-        if get_method(recipe.method).scale is not None:
+        if base is not None:
             options = recipe.options
             factor = norm_factor * scale_at(
                 name,
@@ -94,8 +94,6 @@ class Finishing:
                 depth_scale=options["depth_scale"],
                 layer_scales=options["layer_scales"],
             )
-            stop = start + merged.numel()
-            base = self.cohort.pretrained_stretch(name, start, stop)
             merged = torch.add(
                 base.to(merged.device, torch.float32), merged, alpha=factor
             )
@@ -147,6 +145,7 @@ class Finishing:
             New tensors by name; tied ones are tied.
         """
         layout = self.cohort.layout
+        is_scaled = get_method(recipe.method).scale is not None
         finished: dict[str, Tensor] = {}
         for name, first in layout.first_name.items():
             if first != name:
@@ -155,7 +154,10 @@ class Finishing:
             info = layout.infos[name]
             parts: list[Tensor] = []
             if name in merged:
-                parts.append(self.stretch(recipe, name, 0, merged[name], norm_factor))
+                base = self._base(name) if is_scaled else None
+                parts.append(
+                    self.stretch(recipe, name, merged[name], base, norm_factor)
+                )
             elif layout.roles[name] is Role.AVERAGED:
                 parts.append(self.averaged(name))
             rest = self.rest(name)
@@ -168,6 +170,9 @@ class Finishing:
                 flat = flat.clone()
             finished[name] = flat.view(info.shape)
         return finished
+
+    def _base(self, name: str) -> Tensor:
+        return self.cohort.reference.read(name, 0, self.cohort.layout.entries(name))
 
 
 def norm_factor(cohort: Cohort, variant: Variant, merged: float) -> float:

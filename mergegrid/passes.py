@@ -18,10 +18,10 @@ from mergegrid.methods.method import Fallback, Option
 from mergegrid.surveying import Measurements, asks_for_norms, readers_of, survey_tensor
 from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key
 
-Emit = Callable[[int, str, int, Tensor], None]
-"""Takes a merge's number, a parameter, the index of a stretch's first entry, and the
-stretch, flat: merged parameters, or merged task vectors that are not yet scaled. Of
-methods that yield a model for each task, [expert, entry]."""
+Emit = Callable[[int, Block, Tensor], None]
+"""Takes a merge's number, a block, and what it became, flat: merged parameters, or
+merged task vectors that are not yet scaled. Of methods that yield a model for each
+task, [expert, entry]."""
 
 
 def merge_pass(
@@ -80,19 +80,19 @@ def _merge_block(
     for number, variant in ordered:
         result = _without_merging(cohort, block, variant, found)
         if result is not None:
-            emit(number, block.name, block.start, result)
+            emit(number, block, result)
         elif variant.method.is_sum(variant.options):
             with _timed(found.seconds, [number]):
                 assert variant.method.from_sum is not None, "it goes with a sum"
                 total = block.total(variant)
                 merged = variant.method.from_sum(total, len(variant.members))
-                emit(number, block.name, block.start, merged.reshape(-1))
+                emit(number, block, merged.reshape(-1))
         elif variant.method.merge_all is not None:
             together.setdefault(_bundle(variant), []).append(number)
         else:
             with _timed(found.seconds, [number]):
                 merged = _call(block, variant, found.wholes[number])
-                emit(number, block.name, block.start, _flat(merged, variant))
+                emit(number, block, _flat(merged, variant))
     for numbers in together.values():
         first = variants[numbers[0]]
         assert first.method.merge_all is not None, "asked above"
@@ -104,7 +104,7 @@ def _merge_block(
         with _timed(found.seconds, numbers):
             results = first.method.merge_all(*tensors, recipes=recipes)
             for number, merged in zip(numbers, results, strict=True):
-                emit(number, block.name, block.start, _flat(merged, first))
+                emit(number, block, _flat(merged, first))
 
 
 @contextmanager

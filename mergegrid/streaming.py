@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError, NonFiniteError
 from mergegrid.finish import Finishing, norm_factor
@@ -96,13 +97,16 @@ def stream(
     rows = {expert: row for row, expert in enumerate(cohort.experts)}
     with Writer(_aliases(cohort)) as writer:
 
-        def emit(_: int, name: str, start: int, stretch: Tensor) -> None:
+        def emit(_: int, block: Block, stretch: Tensor) -> None:
             nonlocal done
+            name = block.name
+            is_scaled = variants[name].method.scale is not None
+            base = block.pretrained().reshape(-1) if is_scaled else None
             for task, sink in sinks.items():
                 merged = stretch if task is None else stretch[rows[task]]
-                finished = finishing.stretch(recipes[name], name, start, merged, factor)
+                finished = finishing.stretch(recipes[name], name, merged, base, factor)
                 _refuse_overflow(name, finished)
-                writer.write([sink], name, start, finished)
+                writer.write([sink], name, block.start, finished)
             done += stretch.shape[-1]
             if progress is not None:
                 progress(done, total)
@@ -156,7 +160,7 @@ def _norm_factor(cohort: Cohort, variant: Variant, found: Measurements) -> float
         return 1.0
     merged = 0.0
 
-    def add(_: int, __: str, ___: int, stretch: Tensor) -> None:
+    def add(_: int, __: Block, stretch: Tensor) -> None:
         nonlocal merged
         merged += float(stretch.abs().sum(dtype=torch.float64))
 

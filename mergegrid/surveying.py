@@ -5,8 +5,9 @@ batch together, and those that several merges ask for once. What is about each t
 itself is taken just before the tensor is merged, by the same code.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -55,7 +56,7 @@ def measure(cohort: Cohort, variants: Sequence[Variant]) -> Measurements:
         norms, found.unchanged = _norms_and_unchanged(cohort, asking)
         for number, variant in enumerate(variants):
             if asks_for_norms(variant) and "norms" in variant.method.asked:
-                names = _angled(cohort, variant, found)
+                names = _surveyed(cohort, variant, found)
                 squares = [sum(of[name] for name in names) for of in norms]
                 total = torch.tensor(squares, dtype=torch.float64)
                 found.wholes[number].norms = total.sqrt()
@@ -101,10 +102,12 @@ def survey_tensor(
             assert isinstance(squares, Tensor), "a piece has a block"
             own.norms = squares.sqrt()
         if method.trims(options):
-            own.trims = _tensor_thresholds(cohort, variant, piece)
+            density = options["density"]
+            found = _thresholds(cohort, variant, lambda: [piece], [density])
+            own.trims = [of_expert[density] for of_expert in found]
     for survey_name, survey in method.surveys.items():
         if survey.is_asked(options) and survey.is_per_tensor(options):
-            for block in _pass_blocks(cohort, variant, piece):
+            for block in _pass_blocks(cohort, variant, piece, {}):
                 part = _part(block, variant, survey, own)
                 _add(own.surveys, survey_name, survey, part)
     return own
@@ -130,12 +133,15 @@ def asks_for_norms(variant: Variant) -> bool:
     )
 
 
-def _angled(cohort: Cohort, variant: Variant, found: Measurements) -> list[str]:
-    unchanged = found.unchanged[readers_of(variant)]
+def _surveyed(cohort: Cohort, variant: Variant, found: Measurements) -> list[str]:
+    """List the parameters that are the model to a merge's surveys and norms."""
+    passed_over: frozenset[str] = frozenset()
+    if asks_for_norms(variant):
+        passed_over = found.unchanged[readers_of(variant)]
     return [
         name
         for name in cohort.parameters
-        if name not in unchanged and cohort.covers(variant, name)
+        if name not in passed_over and cohort.covers(variant, name)
     ]
 
 
@@ -195,7 +201,8 @@ def _find_trims(
     for numbers in waiting.values():
         first = variants[numbers[0]]
         densities = sorted({variants[i].options["density"] for i in numbers})
-        found = _model_thresholds(cohort, first, densities)
+        reading = {name: [first] for name in cohort.parameters}
+        found = _thresholds(cohort, first, partial(cohort.pieces, reading), densities)
         for number in numbers:
             density = variants[number].options["density"]
             wholes[number].trims = [of_expert[density] for of_expert in found]
@@ -224,45 +231,31 @@ def _given_trims(
     ]
 
 
-def _model_thresholds(
-    cohort: Cohort, variant: Variant, densities: Sequence[float]
+def _thresholds(
+    cohort: Cohort,
+    variant: Variant,
+    pieces: Callable[[], Iterable[Piece]],
+    densities: Sequence[float],
 ) -> list[dict[float, TrimThreshold]]:
-    reading = {name: [variant] for name in cohort.parameters}
-
     def magnitudes() -> Iterator[tuple[str, Tensor]]:
-        for piece in cohort.pieces(reading):
-            for block in _pass_blocks(cohort, variant, piece):
+        for piece in pieces():
+            for block in _pass_blocks(cohort, variant, piece, {}):
                 found = block.magnitudes(variant.method, variant.options)
                 yield block.name, found.reshape(len(found), -1)
 
     return thresholds_of(magnitudes, len(cohort.experts), densities)
 
 
-def _tensor_thresholds(
-    cohort: Cohort, variant: Variant, piece: Piece
-) -> list[TrimThreshold]:
-    density = variant.options["density"]
-
-    def magnitudes() -> Iterator[tuple[str, Tensor]]:
-        for block in _pass_blocks(cohort, variant, piece):
-            found = block.magnitudes(variant.method, variant.options)
-            yield block.name, found.reshape(len(found), -1)
-
-    found = thresholds_of(magnitudes, len(cohort.experts), [density])
-    return [of_expert[density] for of_expert in found]
-
-
 def _pass_blocks(
     cohort: Cohort,
     variant: Variant,
     piece: Piece,
-    ties_left: dict[TrimKey, Tensor] | None = None,
+    ties_left: dict[TrimKey, Tensor],
 ) -> Iterator[Block]:
-    kept = {} if ties_left is None else ties_left
     if variant.method.is_whole_tensor(variant.options):
-        yield cohort.whole_block(piece, kept)
+        yield cohort.whole_block(piece, ties_left)
     else:
-        yield from cohort.blocks(piece, kept)
+        yield from cohort.blocks(piece, ties_left)
 
 
 def _take_surveys(
@@ -292,37 +285,32 @@ def _survey_pass(
     alike: dict[tuple[object, ...], list[int]] = {}
     for number, (variant, name) in asked.items():
         alike.setdefault(_survey_key(variant, name), []).append(number)
-    firsts = [numbers[0] for numbers in alike.values()]
-    angled = {
-        number: set(_angled(cohort, variant, found))
-        if asks_for_norms(variant)
-        else {n for n in cohort.parameters if cohort.covers(variant, n)}
-        for number in firsts
-        for variant in [asked[number][0]]
+    firsts = {numbers[0]: asked[numbers[0]][0] for numbers in alike.values()}
+    surveyed = {
+        number: set(_surveyed(cohort, variant, found))
+        for number, variant in firsts.items()
     }
-    reading: dict[str, list[Variant]] = {}
-    for name in cohort.parameters:
-        readers = [asked[number][0] for number in firsts if name in angled[number]]
-        if readers:
-            reading[name] = readers
-    ties_left: dict[bool, dict[TrimKey, Tensor]] = {True: {}, False: {}}
+    readers = {
+        name: {n: variant for n, variant in firsts.items() if name in surveyed[n]}
+        for name in cohort.parameters
+    }
+    reading = {name: [*by.values()] for name, by in readers.items() if by}
+    ties_left: dict[bool, dict[TrimKey, Tensor]] = {}
     for piece in cohort.pieces(reading):
         if piece.span.start == 0:
             ties_left = {True: {}, False: {}}
-        readers = [n for n in firsts if piece.span.name in angled[n]]
         for is_whole in (False, True):
-            now = [
-                number
-                for number in readers
-                for variant in [asked[number][0]]
+            now = {
+                number: variant
+                for number, variant in readers[piece.span.name].items()
                 if variant.method.is_whole_tensor(variant.options) is is_whole
-            ]
+            }
             if not now:
                 continue
-            blocks = _pass_blocks(cohort, asked[now[0]][0], piece, ties_left[is_whole])
-            for block in blocks:
-                for number in now:
-                    variant, name = asked[number]
+            any_of_them = next(iter(now.values()))
+            for block in _pass_blocks(cohort, any_of_them, piece, ties_left[is_whole]):
+                for number, variant in now.items():
+                    name = asked[number][1]
                     survey = variant.method.surveys[name]
                     whole = found.wholes[number]
                     part = _part(block, variant, survey, whole)
