@@ -308,19 +308,14 @@ class Block:
             [trim.threshold for trim in trims], dtype=torch.float32, device=device
         )
         if options["selection"] == "threshold":
-            return task_vectors * kept_entries(magnitudes, thresholds, None)
+            return task_vectors * kept_entries(magnitudes, thresholds, None).entries
         if key not in self._ties_left:
             counts = [trim.ties_kept.get(self.name, 0) for trim in trims]
             self._ties_left[key] = torch.tensor(counts, device=device)
-        left = self._ties_left[key]
-        kept = kept_entries(magnitudes, thresholds, left)
-        if self.shape == (self.stop - self.start,):  # more blocks may follow
-            each = (-1,) + (1,) * (magnitudes.dim() - 1)
-            equal = magnitudes == thresholds.view(each)
-            if bool(equal.any()):
-                met = equal.reshape(len(equal), -1).sum(dim=1)
-                self._ties_left[key] = (left - met).clamp(min=0)
-        return task_vectors * kept
+        kept = kept_entries(magnitudes, thresholds, self._ties_left[key])
+        assert kept.ties_left is not None, "ties are counted"
+        self._ties_left[key] = kept.ties_left  # more blocks may follow
+        return task_vectors * kept.entries
 
     def _draw(self, purpose: str) -> Tensor:
         parameter = f"{self.name}/{purpose}" if purpose else self.name

@@ -327,7 +327,7 @@ def _trimmed(changes: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]
         )
         is_exact = options["selection"] == "exact"
         kept = kept_entries(rows.abs(), thresholds, ties if is_exact else None)
-        trimmed[name] = rows * kept
+        trimmed[name] = rows * kept.entries
     return trimmed
 
 

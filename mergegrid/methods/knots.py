@@ -98,7 +98,8 @@ def trim(
         return torch.zeros_like(aligned)
     thresholds = magnitudes.kthvalue(entries - count + 1, dim=1).values
     larger = (magnitudes > thresholds[:, None]).sum(dim=1)
-    return aligned * kept_entries(aligned.abs(), thresholds, count - larger)
+    kept = kept_entries(aligned.abs(), thresholds, count - larger)
+    return aligned * kept.entries
 
 
 def knots_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:

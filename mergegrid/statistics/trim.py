@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Int32
@@ -137,11 +138,22 @@ def thresholds_of(
     ]
 
 
+class Kept(NamedTuple):
+    """Which entries of a stretch are kept, and what that leaves for the next one."""
+
+    entries: Bool[Tensor, "expert *shape"]
+    """Whether each is kept."""
+
+    ties_left: Int[Tensor, " expert"] | None
+    """How many ties each expert may still keep in the rest of the parameter; None for
+    all of them."""
+
+
 def kept_entries(
     magnitudes: Float[Tensor, "expert *shape"],
     thresholds: Float[Tensor, " expert"],
     ties_left: Int[Tensor, " expert"] | None,
-) -> Bool[Tensor, "expert *shape"]:
+) -> Kept:
     """Tell which entries are among their model's largest.
 
     Args:
@@ -151,23 +163,24 @@ def kept_entries(
             None for all of them.
 
     Returns:
-        Whether each is kept.
+        Whether each is kept, and the number of ties that are left.
     """
     each = (-1,) + (1,) * (magnitudes.dim() - 1)
     thresholds = thresholds.view(each)
     if ties_left is None:
-        return magnitudes >= thresholds
+        return Kept(magnitudes >= thresholds, None)
     kept = magnitudes > thresholds
     equal = magnitudes == thresholds
     # Nearly all stretches have no tie; ranking ties is slow, and needed only where some
     # of them fall.
     if not bool(equal.any()):
-        return kept
+        return Kept(kept, ties_left)
     rows = equal.reshape(len(equal), -1)
-    if bool((rows.sum(dim=1) > ties_left).any()):
+    met = rows.sum(dim=1)
+    if bool((met > ties_left).any()):
         rank = rows.cumsum(dim=1).view(equal.shape)
         equal &= rank <= ties_left.view(each)
-    return kept.logical_or_(equal)
+    return Kept(kept.logical_or_(equal), (ties_left - met).clamp(min=0))
 
 
 def trim_flops(entries: int, density: float) -> tuple[int, float]:

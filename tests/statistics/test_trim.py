@@ -21,7 +21,7 @@ from mergegrid.statistics.trim import (
 def trimmed(entries, threshold, ties_kept):
     left = None if ties_kept is None else torch.tensor([ties_kept])
     kept = kept_entries(entries.float().abs()[None], torch.tensor([threshold]), left)
-    return entries.where(kept[0], 0)
+    return entries.where(kept.entries[0], 0)
 
 
 def kept_by_sorting(task_vector, k):
