@@ -6,14 +6,14 @@ a plan and its bill agree.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mergegrid.experiment import Experiment
+from mergegrid.experiment import Experiment, FisherSettings, GramSettings
 from mergegrid.models import get_family
 from mergegrid.models.linear_inputs import linear_weights
 from mergegrid.statistics.fisher import fisher_flops
@@ -112,34 +112,17 @@ class Estimates:
                 seen = how.steps * how.batch_size
                 return Estimate(flops, 0.0, entries * BYTES_PER_NUMBER, seen)
             case "fisher":
-                blank = self._blank(step.inputs["task"], settings.fisher.split)
-                counted = fisher_flops(
-                    self._pretrained,
-                    blank,
-                    variant=settings.fisher.variant,
-                    limit=settings.fisher.examples,
-                )
-                seen = min(len(blank), settings.fisher.examples)
-                return Estimate(*counted, entries * BYTES_PER_NUMBER, seen)
+                how = settings.fisher
+                count = functools.partial(fisher_flops, variant=how.variant)
+                return self._measured(step, how, count, entries)
             case "gram":
-                blank = self._blank(step.inputs["task"], settings.gram.split)
-                counted = gram_flops(
-                    self._pretrained, blank, limit=settings.gram.examples
-                )
-                seen = min(len(blank), settings.gram.examples)
                 squares = sum(d_in**2 for _, d_in in self.linear.values())
-                return Estimate(*counted, squares * BYTES_PER_NUMBER, seen)
+                return self._measured(step, settings.gram, gram_flops, squares)
             case "gradient":
-                blank = self._blank(step.inputs["task"], settings.gradient.split)
-                counted = output_gradient_flops(
-                    self._pretrained,
-                    blank,
-                    variant=settings.gradient.variant,
-                    limit=settings.gradient.examples,
-                )
-                seen = min(len(blank), settings.gradient.examples)
+                how = settings.gradient
+                count = functools.partial(output_gradient_flops, variant=how.variant)
                 squares = sum(d_out**2 for d_out, _ in self.linear.values())
-                return Estimate(*counted, squares * BYTES_PER_NUMBER, seen)
+                return self._measured(step, how, count, squares)
             case "norms":
                 return Estimate(*norms_flops(entries), len(self.layout) * JSON_BYTES)
             case "trim":
@@ -147,6 +130,19 @@ class Estimates:
                 return Estimate(*counted, len(self.layout) * JSON_BYTES)
             case _:
                 raise ValueError(f"{step.name} leaves no artifact.")
+
+    def _measured(
+        self,
+        step: Step,
+        how: FisherSettings | GramSettings,
+        count: Callable[..., tuple[int, float]],
+        numbers: int,
+    ) -> Estimate:
+        """Estimate a statistic that is measured on examples and holds some numbers."""
+        blank = self._blank(step.inputs["task"], how.split)
+        counted = count(self._pretrained, blank, limit=how.examples)
+        seen = min(len(blank), how.examples)
+        return Estimate(*counted, numbers * BYTES_PER_NUMBER, seen)
 
     def _blank(self, task: str, split: str) -> "_Blank":
         return _Blank(self._meta_example, self._suite.counts()[f"{task}.{split}"])

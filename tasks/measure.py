@@ -1,15 +1,19 @@
 """Prefect tasks that measure statistics of one expert on its data, and its norms."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
+from mergegrid.experiment import FisherSettings, GramSettings
 from mergegrid.statistics.fisher import diagonal_fisher
 from mergegrid.statistics.gram import gram_matrices
 from mergegrid.statistics.kfac import output_gradient_grams
 from mergegrid.statistics.norms import squared_norms
 from mergegrid.steps import Step
+from mergegrid.suites.examples import Examples
 from mergegrid.suites.suite import Progress
 from storage.tensors import save_tensors
 from tasks.step import step_task
@@ -21,17 +25,7 @@ def measure_fisher(
 ) -> Mapping[str, Any]:
     """Measure an expert's diagonal Fisher information on its own task."""
     settings = workspace.experiment.statistics.fisher
-    model = workspace.model(workspace.parameters(step.inputs["expert"]))
-    examples = workspace.data.examples(step.inputs["task"], settings.split)
-    fisher = diagonal_fisher(
-        model,
-        examples,
-        variant=settings.variant,
-        limit=settings.examples,
-        seed=workspace.experiment.seed,
-    )
-    save_tensors(into / STATISTIC, fisher)
-    return {}
+    return _by_label(diagonal_fisher, settings, workspace, step, into)
 
 
 def measure_gram(
@@ -39,8 +33,7 @@ def measure_gram(
 ) -> Mapping[str, Any]:
     """Measure the Gram matrices of an expert's layer inputs on its own task."""
     settings = workspace.experiment.statistics.gram
-    model = workspace.model(workspace.parameters(step.inputs["expert"]))
-    examples = workspace.data.examples(step.inputs["task"], settings.split)
+    model, examples = _expert(workspace, step, settings)
     save_tensors(
         into / STATISTIC, gram_matrices(model, examples, limit=settings.examples)
     )
@@ -52,17 +45,7 @@ def measure_gradient(
 ) -> Mapping[str, Any]:
     """Measure the Gram matrices of an expert's output gradients on its own task."""
     settings = workspace.experiment.statistics.gradient
-    model = workspace.model(workspace.parameters(step.inputs["expert"]))
-    examples = workspace.data.examples(step.inputs["task"], settings.split)
-    gradients = output_gradient_grams(
-        model,
-        examples,
-        variant=settings.variant,
-        limit=settings.examples,
-        seed=workspace.experiment.seed,
-    )
-    save_tensors(into / STATISTIC, gradients)
-    return {}
+    return _by_label(output_gradient_grams, settings, workspace, step, into)
 
 
 def measure_norms(
@@ -73,6 +56,34 @@ def measure_norms(
     norms = squared_norms(parameters)
     (into / NORMS).write_text(json.dumps(norms, sort_keys=True))
     return {}
+
+
+def _by_label(
+    measure: Callable[..., dict[str, Tensor]],
+    settings: FisherSettings,
+    workspace: Workspace,
+    step: Step,
+    into: Path,
+) -> Mapping[str, Any]:
+    model, examples = _expert(workspace, step, settings)
+    measured = measure(
+        model,
+        examples,
+        variant=settings.variant,
+        limit=settings.examples,
+        seed=workspace.experiment.seed,
+    )
+    save_tensors(into / STATISTIC, measured)
+    return {}
+
+
+def _expert(
+    workspace: Workspace,
+    step: Step,
+    settings: FisherSettings | GramSettings,
+) -> tuple[nn.Module, Examples]:
+    model = workspace.model(workspace.parameters(step.inputs["expert"]))
+    return model, workspace.data.examples(step.inputs["task"], settings.split)
 
 
 fisher_task = step_task("fisher", measure_fisher)

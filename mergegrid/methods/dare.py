@@ -52,6 +52,21 @@ def thin(
     kept = task_vectors * (uniform >= drop_rate)
     if rescale == "inverse":
         return kept.div_(1 - drop_rate)
+    return restore_norm(kept, task_vectors)
+
+
+def restore_norm(
+    kept: Float[Tensor, "expert *shape"], task_vectors: Float[Tensor, "expert *shape"]
+) -> Float[Tensor, "expert *shape"]:
+    """Rescale what is left of one parameter's task vectors to the L1 norm they had.
+
+    Args:
+        kept: the task vectors, thinned.
+        task_vectors: the same before.
+
+    Returns:
+        The rescaled task vectors; zero where nothing is left.
+    """
     rows = (len(kept), -1)
     before = task_vectors.reshape(rows).abs().sum(dim=1, keepdim=True)
     after = kept.reshape(rows).abs().sum(dim=1, keepdim=True)

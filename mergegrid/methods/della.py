@@ -10,9 +10,16 @@ from pydantic import Field
 from torch import Tensor
 
 from mergegrid.errors import InputError
+from mergegrid.methods.dare import restore_norm
 from mergegrid.methods.method import Method, Need, Option, Survey
 from mergegrid.methods.task_arithmetic import SCALES, task_arithmetic
-from mergegrid.methods.ties import Aggregate, ZeroSum, sign_balance, ties
+from mergegrid.methods.ties import (
+    Aggregate,
+    ZeroSum,
+    aggregate_flops,
+    sign_balance,
+    ties,
+)
 from mergegrid.methods.weighting import TaskVectorWeights
 
 Election: TypeAlias = Annotated[
@@ -98,10 +105,7 @@ def magnitude_prune(
         return kept.div_(by_rank(1 - drop_rate + window * centred))
     if rescale == "none":
         return kept
-    flat = (len(kept), -1)
-    before = task_vectors.reshape(flat).abs().sum(dim=1, keepdim=True)
-    after = kept.reshape(flat).abs().sum(dim=1, keepdim=True)
-    return (kept.reshape(flat) * (before / after).where(after > 0, 0)).view(kept.shape)
+    return restore_norm(kept, task_vectors)
 
 
 def della(
@@ -181,10 +185,7 @@ def fuse_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
     """
     merging = experts - 1
     if options.get("election") == "mass":
-        aggregating = {"sum": experts - 1, "max": 2 * experts}.get(
-            str(options.get("aggregate")), 2 * experts - 1
-        )
-        merging = 2 * experts + 2 + 2 * experts + aggregating
+        merging = 2 * experts + 2 + 2 * experts + aggregate_flops(experts, options)
     return (experts + merging + 2) * math.prod(shape)
 
 

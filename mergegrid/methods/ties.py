@@ -1,6 +1,7 @@
 """TIES: trim the task vectors, elect a sign, merge what agrees with it."""
 
 import math
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal, TypeAlias
 
@@ -181,11 +182,28 @@ def ties_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
         for a sum; 2M for a maximum); the multiply-add of the scale.
     """
     election = 3 * experts + experts - 1 + 1
-    merging = {"sum": experts - 1, "max": 2 * experts}.get(
-        str(options.get("aggregate")), 2 * experts - 1
-    )
+    merging = aggregate_flops(experts, options)
     operations = experts + 2 * election + 2 + 2 * experts + merging + 2
     return operations * math.prod(shape)
+
+
+def aggregate_flops(experts: int, options: Mapping[str, Option]) -> int:
+    """Count the operations of merging the entries that agree, per entry.
+
+    Args:
+        experts: their number M.
+        options: the recipe's options, of which `aggregate` counts.
+
+    Returns:
+        2M - 1 for sum, count and division; M - 1 for a sum; 2M for a maximum.
+    """
+    match options.get("aggregate"):
+        case "sum":
+            return experts - 1
+        case "max":
+            return 2 * experts
+        case _:
+            return 2 * experts - 1
 
 
 def ties_paper_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> float:

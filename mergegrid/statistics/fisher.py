@@ -1,7 +1,6 @@
 """Diagonal Fisher information: how much each parameter matters to the predictions."""
 
-from collections.abc import Iterator, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from mergegrid.errors import InputError, NonFiniteError
 from mergegrid.models.linear_inputs import linear_weights
 from mergegrid.randomness import uniform
 from mergegrid.statistics.gram import count_tokens
+from mergegrid.statistics.labels import Variant, label_directions
 from mergegrid.statistics.measuring import (
     Examples,
     batches,
@@ -21,8 +21,6 @@ from mergegrid.statistics.measuring import (
 )
 from mergegrid.statistics.plain_attention import PlainAttention
 from mergegrid.suites.examples import Batch
-
-Variant: TypeAlias = Literal["exact", "sampled", "empirical"]
 
 GRADIENT_ENTRIES = 1 << 28
 """At most so many entries of per-example gradients at a time (1 GiB in float32)."""
@@ -90,7 +88,7 @@ def diagonal_fisher(
 
         outputs, pull_back, *_ = vjp(log_probabilities, parameters)
         squares: dict[str, Tensor] = {}
-        for direction in _directions(outputs.detach(), inputs, draw, variant):
+        for direction in label_directions(outputs.detach(), inputs, draw, variant):
             (scores,) = pull_back(direction)
             for name, score in scores.items():
                 square = (score if score.dtype == torch.float64 else score.float()) ** 2
@@ -164,25 +162,3 @@ def _trainable(model: nn.Module) -> dict[str, Tensor]:
     if not parameters:
         raise InputError("No parameter of the model requires gradients.")
     return parameters
-
-
-def _directions(
-    log_probabilities: Float[Tensor, " label"],
-    inputs: Batch,
-    draw: Tensor,
-    variant: Variant,
-) -> Iterator[Float[Tensor, " label"]]:
-    """Give the vectors v for which F sums (v . gradient of the log-probabilities)^2."""
-    labels = torch.arange(len(log_probabilities), device=log_probabilities.device)
-    match variant:
-        case "exact":
-            # The square root, for it is squared with the gradient.
-            for label in labels:
-                yield (labels == label) * (log_probabilities / 2).exp()
-            return
-        case "sampled":
-            cumulative = log_probabilities.double().exp().cumsum(0)
-            label = (cumulative <= draw * cumulative[-1]).sum()
-        case "empirical":
-            label = inputs["label"]
-    yield (labels == label).to(log_probabilities.dtype)
