@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mergegrid.errors import NonFiniteError
-from mergegrid.methods.method import Method, Option
+from mergegrid.methods.method import Method
+from mergegrid.methods.options import Option
 from mergegrid.pieces import Piece
 from mergegrid.randomness import uniform
 from mergegrid.statistics.trim import TrimThreshold, kept_entries

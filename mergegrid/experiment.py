@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from mergegrid.documents import Section, read_mapping, validated
 from mergegrid.errors import UnknownNameError
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Option
+from mergegrid.methods.options import Option
 from mergegrid.suites import SUITES
 from mergegrid.suites.suite import Suite
 from mergegrid.training import TrainingSettings

@@ -12,7 +12,8 @@ from torch import Tensor
 from mergegrid.cohort import Cohort
 from mergegrid.depth import layer_positions, scale_at
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Option, Recipe
+from mergegrid.methods.method import Recipe
+from mergegrid.methods.options import Option
 from mergegrid.parameters import Role
 from mergegrid.sources import read_whole
 from mergegrid.variant import Variant

@@ -15,7 +15,8 @@ from mergegrid.canonical import JSON, canonical_json
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.experiment import Block, Experiment, MethodChoice, Nested
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Method, Option
+from mergegrid.methods.method import Method
+from mergegrid.methods.options import Option
 
 BEST = "best"
 """An option's value: the one that other cells over the same experts do best with on

@@ -9,7 +9,8 @@ from mergegrid.checkpoints import REPORT
 from mergegrid.digests import Digests
 from mergegrid.errors import InputError
 from mergegrid.inputs import Inputs
-from mergegrid.methods.method import Option, Recipe
+from mergegrid.methods.method import Recipe
+from mergegrid.methods.options import Option
 from mergegrid.obstacles import noted
 from mergegrid.places import Place
 from mergegrid.provenance import provenance

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.mergekit_parameters import Value
-from mergegrid.methods.method import Option
+from mergegrid.methods.options import Option
 from mergegrid.methods.weighting import NO_WEIGHT
 
 Values: TypeAlias = Mapping[str, Any]

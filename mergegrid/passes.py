@@ -14,7 +14,8 @@ from torch import Tensor
 from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
 from mergegrid.methods.average import average_of_sum
-from mergegrid.methods.method import Fallback, Option
+from mergegrid.methods.method import Fallback
+from mergegrid.methods.options import Option
 from mergegrid.surveying import Measurements, asks_for_norms, readers_of, survey_tensor
 from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key
 

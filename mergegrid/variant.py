@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Method, Need
+from mergegrid.methods.options import Option
 from mergegrid.statistics.trim import TrimThreshold
 
 TrimKey = tuple[object, ...]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mergegrid.errors import MissingPrerequisiteError
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Option
+from mergegrid.methods.options import Option
 from mergegrid.steps import Scored
 from tasks.workspace import Workspace
 

@@ -13,7 +13,7 @@ from typing import Any
 from mergegrid.canonical import canonical_json
 from mergegrid.costs import Cost
 from mergegrid.evaluation import Tally
-from mergegrid.methods.method import Option
+from mergegrid.methods.options import Option
 from mergegrid.provenance import provenance
 from mergegrid.steps import Scored, Step, Steps
 from mergegrid.suites.suite import Split

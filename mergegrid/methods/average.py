@@ -8,7 +8,8 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Option
+from mergegrid.methods.method import Method
+from mergegrid.methods.options import Option
 from mergegrid.methods.weighting import Weights, shares
 
 

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Method, Need
+from mergegrid.methods.options import Option
 from mergegrid.methods.task_arithmetic import (
     BEST_SCALE,
     NO_VALIDATION_SCALE,

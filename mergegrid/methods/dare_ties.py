@@ -7,7 +7,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mergegrid.methods.dare import thin
-from mergegrid.methods.method import Method, Need, Option
+from mergegrid.methods.method import Method, Need
+from mergegrid.methods.options import Option
 from mergegrid.methods.task_arithmetic import SCALES
 from mergegrid.methods.ties import BALANCE, Aggregate, ZeroSum, ties, ties_flops
 from mergegrid.methods.weighting import TaskVectorWeights

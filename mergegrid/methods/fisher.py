@@ -9,7 +9,8 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option, Survey
+from mergegrid.methods.method import Method, Need, Survey
+from mergegrid.methods.options import Option
 from mergegrid.methods.weighting import Weights, shares
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Coverage, Method, Need, Option
+from mergegrid.methods.method import Coverage, Method, Need
+from mergegrid.methods.options import Option
 from mergegrid.methods.singular import decompose, decompose_flops
 from mergegrid.methods.task_arithmetic import SCALES
 from mergegrid.methods.ties import ties

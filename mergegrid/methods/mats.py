@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mergegrid.methods.conjugate_gradients import System, iterate
 from mergegrid.methods.matching import Covariance, matching
-from mergegrid.methods.method import Coverage, Method, Need, Option
+from mergegrid.methods.method import Coverage, Method, Need
+from mergegrid.methods.options import Option
 from mergegrid.methods.task_arithmetic import (
     BEST_SCALE,
     NO_VALIDATION_SCALE,

@@ -30,23 +30,28 @@ cache. Methods for which a tensor is more than its entries say so: `whole_tensor
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import Tensor
 
 from mergegrid.errors import InputError, UnknownNameError
-
-Option: TypeAlias = Any
-"""A number, a string, a boolean, None, or a tuple of numbers."""
-
-Setting: TypeAlias = tuple[str, Option]
-"""An option and one of its values, where something holds for that value alone."""
+from mergegrid.methods.options import (
+    Option,
+    Setting,
+    density_fields,
+    described,
+    has,
+    has_any,
+    keywords,
+    positional,
+    scale_fields,
+    scope_fields,
+)
 
 
 class Need(StrEnum):
@@ -294,7 +299,7 @@ class Method:
         """The schema of its options: type, range, default and description of each."""
         fields: dict[str, Any] = {}
         if self.density is not None:
-            fields |= _density_fields(self.density)
+            fields |= density_fields(self.density)
         measured = [survey.measure for survey in self.surveys.values()]
         for function in (self.sparsify, *measured, self.merge):
             if function is not None:
@@ -306,9 +311,9 @@ class Method:
                     if parameter.kind is parameter.KEYWORD_ONLY
                 }
         if self.scope is not None:
-            fields |= _scope_fields(self.scope)
+            fields |= scope_fields(self.scope)
         if self.scale is not None:
-            fields |= _scale_fields(self.scale)
+            fields |= scale_fields(self.scale)
         return create_model(
             f"{self.name}_options",
             __config__=ConfigDict(extra="forbid", frozen=True),
@@ -441,142 +446,6 @@ class Method:
             raise InputError(
                 f"{self.name}: {name} = {given[name]!r} is not possible: "
                 f"{first['msg'].lower()}."
-                f"{_described(self.options.model_fields[name])}"
+                f"{described(self.options.model_fields[name])}"
             ) from None
         return Recipe(self.name, self.version, MappingProxyType(checked.model_dump()))
-
-
-def has(options: Mapping[str, Option], setting: Setting) -> bool:
-    """Tell whether options hold a setting.
-
-    Args:
-        options: every option of a recipe.
-        setting: an option and a value.
-
-    Returns:
-        Whether the option has that value.
-    """
-    name, value = setting
-    return name in options and options[name] == value
-
-
-def has_any(options: Mapping[str, Option], settings: Iterable[Setting]) -> bool:
-    """Tell whether options hold one of several settings.
-
-    Args:
-        options: every option of a recipe.
-        settings: options with values.
-
-    Returns:
-        Whether any of the options has its value.
-    """
-    return any(has(options, setting) for setting in settings)
-
-
-def positional(function: Callable[..., Any]) -> tuple[str, ...]:
-    """List a function's positional arguments.
-
-    Args:
-        function: any function.
-
-    Returns:
-        Their names, in order.
-    """
-    return tuple(
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is not parameter.KEYWORD_ONLY
-    )
-
-
-def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
-    """List a function's keyword-only arguments.
-
-    Args:
-        function: any function.
-
-    Returns:
-        Their names, in order.
-    """
-    return tuple(
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    )
-
-
-def _density_fields(default: float) -> dict[str, Any]:
-    return {
-        "density": (
-            float,
-            Field(
-                default=default,
-                gt=0,
-                le=1,
-                description="fraction of a task vector's entries that is kept",
-            ),
-        ),
-        "selection": (
-            Literal["exact", "threshold", "random"],
-            Field(
-                default="exact",
-                description="entries kept: the largest, of equal ones the first; the "
-                "largest and all equal ones; or as many at random",
-            ),
-        ),
-    }
-
-
-def _scope_fields(default: str) -> dict[str, Any]:
-    return {
-        "scope": (
-            Literal["model", "tensor"],
-            Field(
-                default=default,
-                description="extent over which norms, angles, magnitudes and "
-                "majorities are taken",
-            ),
-        )
-    }
-
-
-def _scale_fields(default: float) -> dict[str, Any]:
-    return {
-        "scale": (
-            float,
-            Field(
-                default=default,
-                description="factor on the merged task vector",
-                allow_inf_nan=False,
-            ),
-        ),
-        "depth_scale": (
-            float,
-            Field(
-                default=0.0,
-                description="LiNeS: added to the scale, from nothing in the first "
-                "layer to this in the last",
-                allow_inf_nan=False,
-            ),
-        ),
-        "layer_scales": (
-            tuple[float, ...] | None,
-            Field(
-                default=None,
-                description="factors on the scale along the depth, interpolated from "
-                "the first layer to the last; None: all 1",
-            ),
-        ),
-        "match_norm": (
-            bool,
-            Field(
-                default=False,
-                description="whether the merged task vector is brought to the L1 norm "
-                "of the mean task vector",
-            ),
-        ),
-    }
-
-
-def _described(option: FieldInfo) -> str:
-    return f" It is the {option.description}." if option.description else ""

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option, Survey
+from mergegrid.methods.method import Method, Need, Survey
+from mergegrid.methods.options import Option
 
 
 def mlerp(

@@ -10,7 +10,8 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Coverage, Method, Need, Option
+from mergegrid.methods.method import Coverage, Method, Need
+from mergegrid.methods.options import Option
 
 NULL_EIGENVALUE = 1e-7
 """Share of the largest eigenvalue below which a direction counts as never seen: what

@@ -8,7 +8,8 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Option, Survey
+from mergegrid.methods.method import Method, Need, Survey
+from mergegrid.methods.options import Option
 
 PARALLEL = 0.9995
 """Cosine beyond which the arc is as good as its chord; mergekit's threshold."""

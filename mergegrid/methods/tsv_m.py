@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mergegrid.methods.method import Coverage, Method, Need, Option
+from mergegrid.methods.method import Coverage, Method, Need
+from mergegrid.methods.options import Option
 from mergegrid.methods.singular import (
     decompose,
     decompose_flops,

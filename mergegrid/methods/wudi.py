@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mergegrid.methods.method import Coverage, Fallback, Method, Need, Option
+from mergegrid.methods.method import Coverage, Fallback, Method, Need
+from mergegrid.methods.options import Option
 from mergegrid.methods.regmean import solve
 
 
