@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import mergegrid
+from benchmarks.layout import layout
 from mergegrid.errors import MergegridError
 from mergegrid.mergekit_recipe import MergekitMerge, make_merge
 from mergegrid.randomness import uniform
@@ -141,7 +142,9 @@ def make_models(directory: Path) -> dict[str, dict[str, Tensor]]:
     def noise(shape: tuple[int, ...], spread: float) -> Tensor:
         return torch.randn(shape, generator=generator) * spread
 
-    base = {name: noise(shape, 0.02) + (len(shape) == 1) for name, shape in _layout()}
+    base = {
+        name: noise(shape, 0.02) + (len(shape) == 1) for name, shape in layout(CONFIG)
+    }
     models = {PRETRAINED: base} | {
         # Far from the others, so that SLERP does not take the chord for the arc.
         expert: {name: w + noise(tuple(w.shape), 0.01) for name, w in base.items()}
@@ -220,21 +223,6 @@ def main() -> None:
             largest = max(float((theirs[n] - base[n]).abs().max()) for n in base)
             apart = max(float((theirs[n] - ours[n]).abs().max()) for n in base)
             sys.stdout.write(f"{name}: {apart / largest:.1e}\n")
-
-
-def _layout() -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
-    for index in range(LAYERS):
-        layer = f"model.layers.{index}"
-        for projection in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            yield f"{layer}.self_attn.{projection}.weight", (HIDDEN, HIDDEN)
-        for projection in ("gate_proj", "up_proj"):
-            yield f"{layer}.mlp.{projection}.weight", (INTERMEDIATE, HIDDEN)
-        yield f"{layer}.mlp.down_proj.weight", (HIDDEN, INTERMEDIATE)
-        yield f"{layer}.input_layernorm.weight", (HIDDEN,)
-        yield f"{layer}.post_attention_layernorm.weight", (HIDDEN,)
-    yield "model.norm.weight", (HIDDEN,)
-    yield "lm_head.weight", (VOCABULARY, HIDDEN)
 
 
 @contextlib.contextmanager

@@ -3,12 +3,13 @@
 Nothing here imports PyTorch, so that who measures other processes stays small.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 HIDDEN, INTERMEDIATE, LAYERS, HEADS, VOCABULARY = 512, 1376, 8, 8, 16_000
 
-CONFIG = {
+CONFIG: Mapping[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "hidden_size": HIDDEN,
@@ -27,24 +28,29 @@ CONFIG = {
 PRETRAINED = "pretrained"
 
 
-def layout() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """List the parameters of the model.
+def layout(config: Mapping[str, Any] = CONFIG) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """List the parameters of a Llama.
+
+    Args:
+        config: its configuration, as Hugging Face writes it.
 
     Yields:
         Name and shape of each.
     """
-    yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
-    for index in range(LAYERS):
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    vocabulary = config["vocab_size"]
+    yield "model.embed_tokens.weight", (vocabulary, hidden)
+    for index in range(config["num_hidden_layers"]):
         layer = f"model.layers.{index}"
         for projection in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            yield f"{layer}.self_attn.{projection}.weight", (HIDDEN, HIDDEN)
+            yield f"{layer}.self_attn.{projection}.weight", (hidden, hidden)
         for projection in ("gate_proj", "up_proj"):
-            yield f"{layer}.mlp.{projection}.weight", (INTERMEDIATE, HIDDEN)
-        yield f"{layer}.mlp.down_proj.weight", (HIDDEN, INTERMEDIATE)
-        yield f"{layer}.input_layernorm.weight", (HIDDEN,)
-        yield f"{layer}.post_attention_layernorm.weight", (HIDDEN,)
-    yield "model.norm.weight", (HIDDEN,)
-    yield "lm_head.weight", (VOCABULARY, HIDDEN)
+            yield f"{layer}.mlp.{projection}.weight", (inner, hidden)
+        yield f"{layer}.mlp.down_proj.weight", (hidden, inner)
+        yield f"{layer}.input_layernorm.weight", (hidden,)
+        yield f"{layer}.post_attention_layernorm.weight", (hidden,)
+    yield "model.norm.weight", (hidden,)
+    yield "lm_head.weight", (vocabulary, hidden)
 
 
 def linear_layers() -> dict[str, int]:

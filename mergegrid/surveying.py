@@ -15,8 +15,9 @@ from torch import Tensor
 
 from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
-from mergegrid.methods.method import Method, Need, Survey
+from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.survey import Survey
 from mergegrid.pieces import Piece
 from mergegrid.statistics.trim import TrimThreshold, thresholds_of
 from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mergegrid.errors import InputError
 from mergegrid.methods.dare import restore_norm
-from mergegrid.methods.method import Method, Need, Survey
+from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.survey import Survey
 from mergegrid.methods.task_arithmetic import SCALES, task_arithmetic
 from mergegrid.methods.ties import (
     Aggregate,

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Survey
+from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.survey import Survey
 
 
 def mlerp(

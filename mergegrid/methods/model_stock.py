@@ -8,8 +8,9 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Survey
+from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.survey import Survey
 
 NO_LENGTH = 1e-9
 """Squared length that counts as zero, so that nothing is divided by it."""

@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from mergegrid.errors import InputError
-from mergegrid.methods.method import Choice, Method, Need, Survey
+from mergegrid.methods.method import Choice, Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.survey import Survey
 from mergegrid.methods.task_arithmetic import task_arithmetic_flops
 from mergegrid.methods.ties import sign_balance, ties, ties_flops
 

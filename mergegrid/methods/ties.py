@@ -10,8 +10,9 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need, Survey
+from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.survey import Survey
 from mergegrid.methods.task_arithmetic import SCALES
 from mergegrid.methods.weighting import (
     NO_WEIGHT,
