@@ -1,4 +1,4 @@
-"""The commands: run, plan, sql, report, verify, rebuild.
+"""The commands: run, plan, sql, report, verify, rebuild, server, deploy, worker.
 
 What is slow to import - Prefect, PyTorch, open_clip - is imported by the command that
 needs it.
@@ -68,7 +68,7 @@ def run(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     started = time.monotonic()
     loaded = load_experiment(experiment)
     try:
-        run_locally(loaded, root, console)
+        run_locally(experiment, root, console)
     except KeyboardInterrupt:
         typer.echo("interrupted; what was done is kept", err=True)
         _leave(INTERRUPTED)
@@ -171,6 +171,61 @@ def rebuild(root: RootUrl = DEFAULT_ROOT) -> None:
     """Make the results database anew from the ledger."""
     _, results = _open_results(root)
     console.print(str(results.rebuild()))
+
+
+@app.command()
+def server(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port.")] = 4200,
+    keep_days: Annotated[
+        int, typer.Option(min=1, help="Days that runs, logs and events are kept.")
+    ] = 30,
+) -> None:
+    """Start a Prefect server that stays; PREFECT_HOME says where its database is."""
+    from flows.operate import become_server
+
+    become_server(host=host, port=port, keep_days=keep_days)
+
+
+@app.command()
+def deploy(
+    gpus: Annotated[
+        int, typer.Option(min=1, help="Heavy steps at once, over all machines.")
+    ] = 1,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--type",
+            help="What the gpu pool's workers run things in: process, docker, "
+            "kubernetes.",
+        ),
+    ] = "process",
+) -> None:
+    """Set up work pools, limits and deployments on the Prefect server."""
+    from flows.operate import use_server
+
+    address = use_server()
+    from flows.pools import deploy as deploy_all
+
+    for line in deploy_all(gpus=gpus, kind=kind):
+        console.print(line)
+    console.print(f"Start a grid at {address.removesuffix('/api')}/deployments")
+
+
+@app.command()
+def worker(
+    pool: Annotated[str, typer.Argument(help="cpu, or gpu: one for each GPU.")],
+    name: Annotated[str | None, typer.Option(help="Its name in the UI.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at once; 1 on the gpu pool by default."),
+    ] = None,
+) -> None:
+    """Start a worker of a work pool."""
+    from flows.operate import become_worker
+
+    alone = 1 if pool == "gpu" else None
+    become_worker(pool=pool, name=name, limit=limit or alone)
 
 
 def _open_results(root: str) -> "tuple[Root, Results]":

@@ -1,24 +1,19 @@
 """Flow that evaluates the models for reference: pretrained, experts, multitask."""
 
-from flows.plan import make_plan
-from flows.run import (
-    DEFAULT_ROOT,
-    finished,
-    flow_of,
-    score_job,
-    workspace_of,
-)
-from flows.schedule import Outcome, run_jobs
-from mergegrid.experiment import Experiment
-from tasks.evaluate import score_task
+from flows.experiment import DeploymentField, FileField, RootField
+from flows.form import experiment_from_file
+from flows.jobs import REFERENCES
+from flows.schedule import Outcome
+from flows.stage import DEFAULT_ROOT, flow_of, refused, run_stage
+from mergegrid.errors import MergegridError
 
 
-@flow_of("evaluate", run_name="evaluate {experiment.name}")
-def evaluate(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
-    """Score the pretrained model, every expert and the multitask model."""
-    plan = make_plan(workspace_of(experiment, root))
-    jobs = [
-        score_job(plan, score_task, [entry], entry.step.label)
-        for entry in plan.references()
-    ]
-    return finished(run_jobs(jobs, missing=plan.missing))
+@flow_of("evaluate", run_name="evaluate {file}")
+def evaluate(
+    file: FileField, root: RootField = DEFAULT_ROOT, deployment: DeploymentField = ""
+) -> Outcome:
+    """Score the models for reference, and make those that are missing."""
+    try:
+        return run_stage(experiment_from_file(file), root, REFERENCES, deployment)
+    except MergegridError as error:
+        return refused(error)

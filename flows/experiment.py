@@ -4,19 +4,35 @@ It plans from keys, makes only what is missing, and plans again when an artifact
 out to be damaged. What is done is recorded at once, so that it can end anywhere.
 """
 
-from prefect import get_run_logger
+from pathlib import PurePosixPath
+from typing import Annotated
 
-from flows.evaluate import evaluate
-from flows.measure import TASKS as MEASURE_TASKS
-from flows.measure import measure
-from flows.merge import merge
+from prefect import get_run_logger
+from prefect.runtime import flow_run
+from pydantic import BaseModel, Field
+
+from flows.form import (
+    ALL_TOGETHER,
+    AT_FIRST,
+    KNOWN_SUITES,
+    MethodsForm,
+    SubsetsForm,
+    experiment_from_file,
+    experiment_from_form,
+)
+from flows.jobs import EVERYTHING
 from flows.plan import Plan, make_plan
 from flows.publish import publish
-from flows.run import DEFAULT_ROOT, finished, flow_of, subflow, workspace_of
 from flows.schedule import Outcome
-from flows.train import TASKS as TRAIN_TASKS
-from flows.train import train
-from mergegrid.errors import DamagedArtifactError
+from flows.stage import (
+    DEFAULT_ROOT,
+    finished,
+    flow_of,
+    refused,
+    run_plan,
+    workspace_of,
+)
+from mergegrid.errors import InputError, MergegridError
 from mergegrid.experiment import Experiment
 from tasks.merge import recipe_of
 from tasks.record import cell_row, experiment_row
@@ -26,50 +42,153 @@ from tasks.workspace import Workspace
 MOST_REPAIRS = 5
 """Rounds of planning anew after damaged artifacts; more means a failing disk."""
 
+UNNAMED = "from-the-form"
+"""What an experiment is called whose form was left without a name."""
 
-@flow_of("experiment", run_name="{experiment.name}")
-def run_experiment(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
-    """Run every step of an experiment that has not been done yet."""
-    workspace = workspace_of(experiment, root)
-    logger = get_run_logger()
-    outcome = Outcome()
-    for _ in range(MOST_REPAIRS):
-        plan = make_plan(workspace)
-        record_experiment(plan)
-        outcome = run_plan(plan)
-        damaged = [
-            failure
-            for failure in outcome.failed.values()
-            if isinstance(failure, DamagedArtifactError)
-        ]
-        if not damaged:
-            break
-        for failure in damaged:
-            logger.warning("%s It is computed again.", failure)
-    record_waiting(workspace)
-    publish(workspace)
-    return finished(outcome)
+FileField = Annotated[
+    str,
+    Field(
+        description="An experiment file, as a path that workers can read or as a URL "
+        "(https, s3). Everything below but the root is then the file's affair; leave "
+        "it as it is."
+    ),
+]
+RootField = Annotated[
+    str,
+    Field(
+        description="Where artifacts and results live: a directory that all workers "
+        "share, or s3://bucket/prefix."
+    ),
+]
+DeploymentField = Annotated[
+    str,
+    Field(
+        description="The deployment that training, statistics, merges and evaluation "
+        "are handed to, in shares that its work pool's workers take. Empty: they run "
+        "in this flow's own process."
+    ),
+]
 
 
-def run_plan(plan: Plan) -> Outcome:
-    """Make everything that is missing, stage after stage.
+def _run_name() -> str:
+    given = flow_run.parameters
+    file = str(given.get("file") or "")
+    return PurePosixPath(file).stem if file else str(given.get("name") or UNNAMED)
+
+
+@flow_of("experiment", run_name=_run_name)
+def experiment(
+    file: FileField = "",
+    name: Annotated[
+        str, Field(description="The experiment's name in results, in lower case.")
+    ] = UNNAMED,
+    suite: Annotated[
+        str,
+        Field(
+            description="The tasks and their models. Training and statistics are as in "
+            "the suite's own experiment file.",
+            json_schema_extra=KNOWN_SUITES,
+        ),
+    ] = "glyphs",
+    methods: Annotated[
+        MethodsForm,
+        Field(
+            description="The methods to compare. Every combination of an option's "
+            "values is a merge; the values shown are the paper's."
+        ),
+    ] = AT_FIRST,
+    subsets: Annotated[
+        SubsetsForm, Field(description="The experts that are merged together.")
+    ] = ALL_TOGETHER,
+    seeds: Annotated[
+        list[int],
+        Field(description="Seeds of methods that draw at random.", min_length=1),
+    ] = [0],  # noqa: B006 - shown in the form, never changed
+    root: RootField = DEFAULT_ROOT,
+    deployment: DeploymentField = "",
+) -> Outcome:
+    """Train one expert per task, merge them in a grid, evaluate every merge.
+
+    What exists under the root already is used again.
+    """
+    try:
+        given = _experiment(
+            file,
+            name=name,
+            suite=suite,
+            methods=methods,
+            subsets=subsets,
+            seeds=seeds,
+        )
+        return run(given, root, deployment)
+    except MergegridError as error:
+        return refused(error)
+
+
+def _experiment(
+    file: str,
+    *,
+    name: str,
+    suite: str,
+    methods: BaseModel,
+    subsets: SubsetsForm,
+    seeds: list[int],
+) -> Experiment:
+    if not file:
+        return experiment_from_form(
+            name=name, suite=suite, methods=methods, subsets=subsets, seeds=seeds
+        )
+    filled_in = [
+        field
+        for field, changed in {
+            "name": name != UNNAMED,
+            "methods": methods != AT_FIRST,
+            "subsets": subsets != ALL_TOGETHER,
+            "seeds": seeds != [0],
+        }.items()
+        if changed
+    ]
+    if filled_in:
+        raise InputError(
+            f"file: {file} says what the experiment is, but {', '.join(filled_in)} "
+            "say something else; leave one or the other as it was."
+        )
+    return experiment_from_file(file)
+
+
+def run(given: Experiment, root: str, deployment: str = "") -> Outcome:
+    """Run every step of an experiment that has not been done yet.
 
     Args:
-        plan: what is missing.
+        given: the experiment.
+        root: a directory or `s3://bucket/prefix`.
+        deployment: what heavy steps are handed to; empty: this process.
 
     Returns:
         How the steps ended.
+
+    Raises:
+        StepsFailedError: if any failed; the others are done and kept.
     """
+    workspace = workspace_of(given, root)
+    logger = get_run_logger()
     outcome = Outcome()
-    if plan.steps(*TRAIN_TASKS):
-        outcome.add(subflow(train, plan))
-    if plan.steps(*MEASURE_TASKS):
-        outcome.add(subflow(measure, plan))
-    if plan.references():
-        outcome.add(subflow(evaluate, plan))
-    if plan.units():
-        outcome.add(subflow(merge, plan))
-    return outcome
+    plan = make_plan(workspace)
+    for _ in range(MOST_REPAIRS):
+        record_experiment(plan)
+        outcome = run_plan(plan, EVERYTHING, deployment)
+        if not (outcome.failed or outcome.blocked):
+            break
+        again = make_plan(workspace)
+        # Damage is found by whoever reads; what is damaged is set aside and missing.
+        lost = again.missing - plan.missing
+        if not lost:
+            break
+        logger.warning("Damaged and computed again: %s", ", ".join(sorted(lost)))
+        plan = again
+    record_waiting(workspace)
+    publish(workspace)
+    return finished(outcome)
 
 
 def record_experiment(plan: Plan) -> None:

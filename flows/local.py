@@ -22,7 +22,7 @@ from flows.plan import Plan, make_plan
 from flows.server import local_server
 from flows.show import plan_line
 from mergegrid.errors import MergegridError
-from mergegrid.experiment import Experiment
+from mergegrid.experiment import load_experiment
 from storage.root import Root
 from tasks.progress import stop
 from tasks.workspace import open_workspace
@@ -40,27 +40,28 @@ CLIENT_SETTINGS = {
 """How Prefect behaves in a run's process, unless the environment says otherwise."""
 
 
-def run_locally(experiment: Experiment, root: str, console: Console) -> Plan:
+def run_locally(file: Path, root: str, console: Console) -> Plan:
     """Run an experiment to its end, showing its progress.
 
     Args:
-        experiment: the experiment.
+        file: the experiment's file.
         root: a directory or `s3://bucket/prefix`.
         console: where progress and log lines are shown.
 
     Returns:
         What there was to do.
     """
+    experiment = load_experiment(file)
     # By its full name, as the flows will ask for it again.
     workspace = open_workspace(experiment.model_dump_json(), Root(root).url)
     plan = make_plan(workspace)
     console.print(plan_line(plan))
     with _stopped_by_signals(), _server(workspace.root.cache / "prefect", console):
-        from flows.experiment import run_experiment
+        from flows.experiment import experiment as experiment_flow
 
         _share(console)
         with Display(plan, console).showing():
-            run_experiment(experiment, workspace.root.url)
+            experiment_flow(file=str(file.absolute()), root=workspace.root.url)
     return plan
 
 

@@ -1,21 +1,19 @@
 """Flow that measures the statistics which an experiment's methods need."""
 
-from flows.run import DEFAULT_ROOT, flow_of, run_steps
+from flows.experiment import DeploymentField, FileField, RootField
+from flows.form import experiment_from_file
+from flows.jobs import MEASURED
 from flows.schedule import Outcome
-from mergegrid.experiment import Experiment
-from tasks.measure import fisher_task, gradient_task, gram_task, norms_task
-from tasks.trim import trim_task
-
-TASKS = {
-    "fisher": fisher_task,
-    "gram": gram_task,
-    "gradient": gradient_task,
-    "norms": norms_task,
-    "trim": trim_task,
-}
+from flows.stage import DEFAULT_ROOT, flow_of, refused, run_stage
+from mergegrid.errors import MergegridError
 
 
-@flow_of("measure", run_name="measure {experiment.name}")
-def measure(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
-    """Measure the statistics of every expert that methods need."""
-    return run_steps(experiment, root, TASKS)
+@flow_of("measure", run_name="measure {file}")
+def measure(
+    file: FileField, root: RootField = DEFAULT_ROOT, deployment: DeploymentField = ""
+) -> Outcome:
+    """Measure every expert's statistics, and make the models they are of."""
+    try:
+        return run_stage(experiment_from_file(file), root, MEASURED, deployment)
+    except MergegridError as error:
+        return refused(error)

@@ -1,36 +1,68 @@
-"""Flow that merges and evaluates a grid, in units that share their work."""
+"""Flow that merges stored models as one recipe file says, on a worker."""
 
-from flows.plan import make_plan
-from flows.run import (
-    DEFAULT_ROOT,
-    finished,
-    flow_of,
-    score_job,
-    workspace_of,
-)
-from flows.schedule import Outcome, run_jobs
-from mergegrid.experiment import Experiment
-from mergegrid.steps import Scored
-from tasks.merge import unit_task
+from pathlib import Path
+from typing import Annotated
 
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
 
-@flow_of("merge", run_name="merge {experiment.name}")
-def merge(experiment: Experiment, root: str = DEFAULT_ROOT) -> Outcome:
-    """Merge and score every cell of the grid that has no scores yet."""
-    plan = make_plan(workspace_of(experiment, root))
-    jobs = [score_job(plan, unit_task, unit, unit_label(unit)) for unit in plan.units()]
-    return finished(run_jobs(jobs, missing=plan.missing | plan.unscored))
+from flows.schedule import Outcome
+from flows.stage import flow_of, refused, stoppable
+from flows.story import SECONDS_BETWEEN_UPDATES, Bar, Pace
+from mergegrid.errors import MergegridError
+from mergegrid.inputs import open_inputs
+from mergegrid.merge_file import read_merge_file
+from mergegrid.merging import merge_stored
+from mergegrid.preflight import preflight
+from mergegrid.preflight_text import preflight_lines, recipe_line
 
 
-def unit_label(unit: list[Scored]) -> str:
-    """Say what a unit of cells is about.
+@flow_of("merge", run_name="merge {recipe}")
+def merge(
+    recipe: Annotated[
+        str,
+        Field(
+            description="A recipe file, ours or one of mergekit's, as a path that the "
+            "worker can read."
+        ),
+    ],
+    out: Annotated[
+        str, Field(description="The directory to make, as a path on the worker.")
+    ],
+    force: Annotated[  # noqa: FBT002 - a switch in the form
+        bool, Field(description="Whether to replace a directory that is there.")
+    ] = False,
+) -> Outcome | None:
+    """Merge models as a recipe says, into a directory that loads like they do."""
+    try:
+        with stoppable():
+            _merge(Path(recipe), Path(out), force=force)
+    except MergegridError as error:
+        return refused(error)
+    return None
 
-    Args:
-        unit: its cells.
 
-    Returns:
-        Its methods and the number of experts.
-    """
-    methods = ", ".join(dict.fromkeys(entry.cell.method for entry in unit))
-    sizes = sorted({len(entry.cell.experts) for entry in unit})
-    return f"{methods} of {', '.join(map(str, sizes))} ({len(unit)} cells)"
+def _merge(recipe: Path, out: Path, *, force: bool) -> None:
+    logger = get_run_logger()
+    inputs = open_inputs(read_merge_file(recipe))
+    found = preflight(inputs, out)
+    for note in found.notes:
+        logger.warning("%s", note)
+    if found.error is not None:
+        raise found.error
+    bar = Bar("merge-progress")
+    bar.show(0.0, recipe_line(inputs))
+    pace = Pace(SECONDS_BETWEEN_UPDATES)
+
+    def advance(done: int, of: int) -> None:
+        if pace.due():
+            bar.show(done / of, recipe_line(inputs))
+
+    merge_stored(inputs, out, force=force, progress=advance)
+    bar.show(1.0, recipe_line(inputs))
+    lines = [f"    {line}" for line in preflight_lines(inputs, found)]
+    create_markdown_artifact(
+        "\n".join([f"Written to `{out}`.", "", *lines]), key="merged-model"
+    )
+    logger.info("%s, written to %s", recipe_line(inputs), out)

@@ -1,6 +1,6 @@
 """What an experiment would run, known from keys and two listings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mergegrid.steps import STATISTICS, Scored, Step
@@ -49,25 +49,31 @@ class Plan:
             if step.key in self.missing
         ]
 
-    def references(self) -> list[Scored]:
+    def references(self, keys: Collection[str] | None = None) -> list[Scored]:
         """List the models for reference that have to be scored.
+
+        Args:
+            keys: those to choose from; None for all.
 
         Returns:
             Their entries.
         """
-        return [entry for entry in self._entries() if entry.is_reference]
+        return [entry for entry in self._entries(keys) if entry.is_reference]
 
-    def units(self) -> list[list[Scored]]:
+    def units(self, keys: Collection[str] | None = None) -> list[list[Scored]]:
         """Group the cells that have to be scored into units of work.
 
         The cells of a unit are over the same experts, or over subsets of one nested
         sample, which share sums; all or none of them wait for other cells' scores. A
         method's sweep is not cut.
 
+        Args:
+            keys: cells to choose from; None for all.
+
         Returns:
             The units; those that others wait for come first.
         """
-        cells = [entry for entry in self._entries() if not entry.is_reference]
+        cells = [entry for entry in self._entries(keys) if not entry.is_reference]
         size = min(MOST_CELLS, max(FEWEST_CELLS, len(cells) // UNITS_WANTED))
         sweeps: dict[tuple[object, ...], list[Scored]] = {}
         for entry in cells:
@@ -89,9 +95,10 @@ class Plan:
             ordered, key=lambda unit: not any(e.step.key in awaited for e in unit)
         )
 
-    def _entries(self) -> list[Scored]:
+    def _entries(self, keys: Collection[str] | None = None) -> list[Scored]:
+        wanted = self.unscored if keys is None else self.unscored.intersection(keys)
         scored = self.workspace.steps.scored
-        return [scored[key] for key in scored if key in self.unscored]
+        return [scored[key] for key in scored if key in wanted]
 
 
 def make_plan(workspace: Workspace) -> Plan:

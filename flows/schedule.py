@@ -1,36 +1,16 @@
 """Run jobs as soon as what they read is done; a failure blocks only what depends on it.
 
-A job is submitted to Prefect when it is ready and not before: one that waited inside
-the task runner would hold a worker, and bounded workers that wait for one another
-deadlock.
+A job is handed to an executor when it is ready and not before: one that waited inside
+a task runner or a work pool would hold a worker, and bounded workers that wait for one
+another deadlock.
 """
 
-import queue
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
-from prefect.futures import PrefectFuture
-
+from flows.jobs import Job
 from mergegrid.errors import MergegridError
-from tasks.progress import News, tell
-
-SECONDS_BETWEEN_LOOKS = 1.0
-"""How long to wait for news in one go, so that an interrupt is noticed."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Something that is submitted as one Prefect task."""
-
-    keys: tuple[str, ...]
-    """Keys of what it makes."""
-
-    after: frozenset[str]
-    """Keys that must be made before, as far as other jobs make them."""
-
-    submit: Callable[[], PrefectFuture[Any]] = field(hash=False)
-    """Hands it to Prefect."""
 
 
 @dataclass
@@ -70,13 +50,51 @@ class StepsFailedError(MergegridError):
         self.outcome = outcome
 
 
-def run_jobs(jobs: Sequence[Job], *, missing: Collection[str]) -> Outcome:
+class Executor(Protocol):
+    """Where jobs run."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything that was started has not ended."""
+        ...
+
+    def start(self, ready: Sequence[Job], later: Sequence[Job]) -> Collection[Job]:
+        """Start jobs.
+
+        Args:
+            ready: jobs that can run now.
+            later: jobs that wait for others; they may be started together with all
+                that they wait for.
+
+        Returns:
+            Those that were started; the others are offered again.
+        """
+        ...
+
+    def wait(self) -> Outcome:
+        """Wait for jobs to end, for about a second at most.
+
+        Returns:
+            How those ended that did.
+        """
+        ...
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    executor: Executor,
+    *,
+    missing: Collection[str],
+    each_round: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Run jobs, each after those that make what it reads.
 
     Args:
         jobs: in any order.
+        executor: where they run.
         missing: keys that do not exist yet; a job that reads one which no other job
             makes cannot run.
+        each_round: called about once a second.
 
     Returns:
         How they ended; nothing is raised for a job that failed.
@@ -85,52 +103,23 @@ def run_jobs(jobs: Sequence[Job], *, missing: Collection[str]) -> Outcome:
     made_here = {key for job in jobs for key in job.keys}
     never = set(missing) - made_here
     waiting = list(jobs)
-    running = 0
-    ended: queue.SimpleQueue[tuple[Job, PrefectFuture[Any]]] = queue.SimpleQueue()
-    while waiting or running:
+    while waiting or executor.busy:
         lost = never | set(outcome.failed) | set(outcome.blocked)
         done = set(outcome.done)
-        still_waiting: list[Job] = []
+        ready: list[Job] = []
+        later: list[Job] = []
+        blocked: set[Job] = set()
         for job in waiting:
             if job.after & lost:
                 outcome.blocked += job.keys
-            elif job.after & made_here <= done:
-                _submit(job, ended)
-                running += 1
+                blocked.add(job)
             else:
-                still_waiting.append(job)
-        progressed = len(still_waiting) < len(waiting)
-        waiting = still_waiting
-        if running:
-            job, future = _next(ended)
-            running -= 1
-            _settle(job, future, outcome)
+                (ready if job.after & made_here <= done else later).append(job)
+        started = set(executor.start(ready, later))
+        waiting = [job for job in waiting if job not in started | blocked]
+        if executor.busy:
+            outcome.add(executor.wait())
         else:
-            assert progressed or not waiting, "jobs wait for one another"
+            assert started or blocked or not waiting, "jobs wait for one another"
+        each_round()
     return outcome
-
-
-def _submit(
-    job: Job, ended: "queue.SimpleQueue[tuple[Job, PrefectFuture[Any]]]"
-) -> None:
-    job.submit().add_done_callback(lambda future: ended.put((job, future)))
-
-
-def _next(
-    ended: "queue.SimpleQueue[tuple[Job, PrefectFuture[Any]]]",
-) -> tuple[Job, PrefectFuture[Any]]:
-    while True:
-        try:
-            return ended.get(timeout=SECONDS_BETWEEN_LOOKS)
-        except queue.Empty:
-            continue
-
-
-def _settle(job: Job, future: PrefectFuture[Any], outcome: Outcome) -> None:
-    result = future.result(raise_on_failure=False)
-    if isinstance(result, BaseException):
-        outcome.failed |= dict.fromkeys(job.keys, result)
-        for key in job.keys:
-            tell(News("failed", key))
-    else:
-        outcome.done += job.keys

@@ -42,19 +42,37 @@ def read_mapping(path: Path) -> dict[str, Any]:
         InputError: if it cannot be read, or is no YAML mapping.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise InputError(f"Cannot read {path}: it is not text.") from None
+    return parse_mapping(text, source=str(path))
+
+
+def parse_mapping(text: str, *, source: str) -> dict[str, Any]:
+    """Read YAML text whose top is a mapping.
+
+    Args:
+        text: the text.
+        source: where it comes from, for messages.
+
+    Returns:
+        Its keys and values.
+
+    Raises:
+        InputError: if it is no YAML mapping.
+    """
+    try:
+        document = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise InputError(
-            f"{path} is not YAML: {' '.join(str(error).split())}"
+            f"{source} is not YAML: {' '.join(str(error).split())}"
         ) from None
     if not isinstance(document, dict):
         found = "nothing" if document is None else f"a {type(document).__name__}"
         raise InputError(
-            f"{path} holds {found} instead of a mapping of keys to values."
+            f"{source} holds {found} instead of a mapping of keys to values."
         )
     return document
 

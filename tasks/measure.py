@@ -89,4 +89,4 @@ def _expert(
 fisher_task = step_task("fisher", measure_fisher)
 gram_task = step_task("gram", measure_gram)
 gradient_task = step_task("gradient", measure_gradient)
-norms_task = step_task("norms", measure_norms)
+norms_task = step_task("norms", measure_norms, heavy=False)

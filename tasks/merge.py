@@ -22,6 +22,7 @@ from mergegrid.evaluation import Tally
 from mergegrid.measured import Statistics
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Need, Recipe
+from mergegrid.methods.per_expert import each
 from mergegrid.statistics.trim import TrimThreshold
 from mergegrid.steps import Scored
 from mergegrid.suites.suite import Split
@@ -146,7 +147,9 @@ def read_statistics(workspace: Workspace, entries: Sequence[Scored]) -> Statisti
             values = found.setdefault(Need(kind), {})
             for expert, key in keys.items():
                 if kind == Need.TRIM:
-                    density = entry.cell.options["density"]
+                    cell = entry.cell
+                    densities = each("density", cell.options["density"], len(keys))
+                    density = densities[cell.experts.index(expert)]
                     thresholds = values.setdefault(expert, {})
                     if density not in thresholds:
                         path = workspace.store.path(key) / TRIM

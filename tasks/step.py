@@ -26,6 +26,10 @@ from tasks.workspace import Workspace, open_workspace
 
 SECONDS_BEFORE_RETRY = 2.0
 
+HEAVY = "gpu"
+"""Tag of Prefect tasks that want a device of their own; a server may limit how many
+run at once, over all runs."""
+
 Compute = Callable[[Workspace, Step, Path, Progress], Mapping[str, Any]]
 """Computes one step: writes payloads into a directory and returns what of its cost
 differs from the estimate."""
@@ -50,13 +54,16 @@ def can_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return not isinstance(state.data, MergegridError | ValueError | TypeError)
 
 
-def work_task(name: str, work: Work, *, retries: int = 0) -> WorkTask:
+def work_task(
+    name: str, work: Work, *, retries: int = 0, heavy: bool = True
+) -> WorkTask:
     """Make a Prefect task.
 
     Args:
         name: its name.
         work: what it does.
         retries: how often a failure that can pass is tried again.
+        heavy: whether it wants a device of its own.
 
     Returns:
         The Prefect task.
@@ -65,6 +72,7 @@ def work_task(name: str, work: Work, *, retries: int = 0) -> WorkTask:
     @task(
         name=name,
         task_run_name=f"{name} {{label}}",
+        tags=[HEAVY] * heavy,
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=retries,
@@ -82,13 +90,16 @@ def work_task(name: str, work: Work, *, retries: int = 0) -> WorkTask:
     return run
 
 
-def step_task(name: str, compute: Compute, *, retries: int = 1) -> WorkTask:
+def step_task(
+    name: str, compute: Compute, *, retries: int = 1, heavy: bool = True
+) -> WorkTask:
     """Make the Prefect task that computes one kind of step.
 
     Args:
         name: the kind of step, and the Prefect task's name.
         compute: how one is computed.
         retries: see `work_task`.
+        heavy: see `work_task`.
 
     Returns:
         The Prefect task.
@@ -99,7 +110,7 @@ def step_task(name: str, compute: Compute, *, retries: int = 1) -> WorkTask:
         made = [make(workspace, step, compute) for step in steps]
         return any(made)
 
-    return work_task(name, work, retries=retries)
+    return work_task(name, work, retries=retries, heavy=heavy)
 
 
 def make(workspace: Workspace, step: Step, compute: Compute) -> bool:

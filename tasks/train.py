@@ -92,7 +92,7 @@ def taken(
     return {"flops": flops, "examples": record.examples}
 
 
-data_task = step_task("data", prepare_data)
+data_task = step_task("data", prepare_data, heavy=False)
 pretrain_task = step_task("pretrain", pretrain)
 train_task = step_task("train", train_expert)
 multitask_task = step_task("multitask", train_multitask)

@@ -31,4 +31,4 @@ def find_threshold(
     return {}
 
 
-trim_task = step_task("trim", find_threshold)
+trim_task = step_task("trim", find_threshold, heavy=False)
