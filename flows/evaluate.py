@@ -1,6 +1,5 @@
 """Flow that evaluates the models for reference: pretrained, experts, multitask."""
 
-from flows.experiment import DeploymentField, FileField, RootField
 from flows.form import experiment_from_file
 from flows.jobs import REFERENCES
 from flows.schedule import Outcome
@@ -9,10 +8,19 @@ from mergegrid.errors import MergegridError
 
 
 @flow_of("evaluate", run_name="evaluate {file}")
-def evaluate(
-    file: FileField, root: RootField = DEFAULT_ROOT, deployment: DeploymentField = ""
-) -> Outcome:
-    """Score the models for reference, and make those that are missing."""
+def evaluate(file: str, root: str = DEFAULT_ROOT, deployment: str = "") -> Outcome:
+    """Score the models for reference, and make those that are missing.
+
+    Args:
+        file: The experiment's file, as a path that workers can read or as a URL.
+        root: Where artifacts and results live: a directory that all workers share, or
+            s3://bucket/prefix.
+        deployment: What heavy steps are handed to. Empty: they run in this flow's own
+            process.
+
+    Returns:
+        How the steps ended.
+    """
     try:
         return run_stage(experiment_from_file(file), root, REFERENCES, deployment)
     except MergegridError as error:

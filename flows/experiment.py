@@ -45,30 +45,6 @@ MOST_REPAIRS = 5
 UNNAMED = "from-the-form"
 """What an experiment is called whose form was left without a name."""
 
-FileField = Annotated[
-    str,
-    Field(
-        description="An experiment file, as a path that workers can read or as a URL "
-        "(https, s3). Everything below but the root is then the file's affair; leave "
-        "it as it is."
-    ),
-]
-RootField = Annotated[
-    str,
-    Field(
-        description="Where artifacts and results live: a directory that all workers "
-        "share, or s3://bucket/prefix."
-    ),
-]
-DeploymentField = Annotated[
-    str,
-    Field(
-        description="The deployment that training, statistics, merges and evaluation "
-        "are handed to, in shares that its work pool's workers take. Empty: they run "
-        "in this flow's own process."
-    ),
-]
-
 
 def _run_name() -> str:
     given = flow_run.parameters
@@ -78,38 +54,38 @@ def _run_name() -> str:
 
 @flow_of("experiment", run_name=_run_name)
 def experiment(
-    file: FileField = "",
-    name: Annotated[
-        str, Field(description="The experiment's name in results, in lower case.")
-    ] = UNNAMED,
-    suite: Annotated[
-        str,
-        Field(
-            description="The tasks and their models. Training and statistics are as in "
-            "the suite's own experiment file.",
-            json_schema_extra=KNOWN_SUITES,
-        ),
-    ] = "glyphs",
-    methods: Annotated[
-        MethodsForm,
-        Field(
-            description="The methods to compare. Every combination of an option's "
-            "values is a merge; the values shown are the paper's."
-        ),
-    ] = AT_FIRST,
-    subsets: Annotated[
-        SubsetsForm, Field(description="The experts that are merged together.")
-    ] = ALL_TOGETHER,
-    seeds: Annotated[
-        list[int],
-        Field(description="Seeds of methods that draw at random.", min_length=1),
-    ] = [0],  # noqa: B006 - shown in the form, never changed
-    root: RootField = DEFAULT_ROOT,
-    deployment: DeploymentField = "",
+    file: str = "",
+    name: str = UNNAMED,
+    suite: Annotated[str, Field(json_schema_extra=KNOWN_SUITES)] = "glyphs",
+    methods: MethodsForm = AT_FIRST,
+    subsets: SubsetsForm = ALL_TOGETHER,
+    seeds: Annotated[list[int], Field(min_length=1)] = [0],  # noqa: B006 - not changed
+    root: str = DEFAULT_ROOT,
+    deployment: str = "",
 ) -> Outcome:
     """Train one expert per task, merge them in a grid, evaluate every merge.
 
     What exists under the root already is used again.
+
+    Args:
+        file: An experiment file, as a path that workers can read or as a URL (https,
+            s3). It says everything but the root and the deployment; leave the fields
+            between as they are.
+        name: What the experiment is called in results, in lower case.
+        suite: The tasks and their models. Training and statistics are as in the suite's
+            own experiment file.
+        methods: The methods to compare. Every combination of an option's values is a
+            merge; the values shown are the paper's.
+        subsets: The experts that are merged with one another.
+        seeds: For methods that draw at random.
+        root: Where artifacts and results live: a directory that all workers share, or
+            s3://bucket/prefix.
+        deployment: What training, statistics, merges and evaluation are handed to, in
+            shares that its work pool's workers take. Empty: they run in this flow's own
+            process.
+
+    Returns:
+        How the steps ended.
     """
     try:
         given = _experiment(

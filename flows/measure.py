@@ -1,6 +1,5 @@
 """Flow that measures the statistics which an experiment's methods need."""
 
-from flows.experiment import DeploymentField, FileField, RootField
 from flows.form import experiment_from_file
 from flows.jobs import MEASURED
 from flows.schedule import Outcome
@@ -9,10 +8,19 @@ from mergegrid.errors import MergegridError
 
 
 @flow_of("measure", run_name="measure {file}")
-def measure(
-    file: FileField, root: RootField = DEFAULT_ROOT, deployment: DeploymentField = ""
-) -> Outcome:
-    """Measure every expert's statistics, and make the models they are of."""
+def measure(file: str, root: str = DEFAULT_ROOT, deployment: str = "") -> Outcome:
+    """Measure every expert's statistics, and make the models they are of.
+
+    Args:
+        file: The experiment's file, as a path that workers can read or as a URL.
+        root: Where artifacts and results live: a directory that all workers share, or
+            s3://bucket/prefix.
+        deployment: What heavy steps are handed to. Empty: they run in this flow's own
+            process.
+
+    Returns:
+        How the steps ended.
+    """
     try:
         return run_stage(experiment_from_file(file), root, MEASURED, deployment)
     except MergegridError as error:

@@ -1,11 +1,9 @@
 """Flow that merges stored models as one recipe file says, on a worker."""
 
 from pathlib import Path
-from typing import Annotated
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from pydantic import Field
 
 from flows.schedule import Outcome
 from flows.stage import flow_of, refused, stoppable
@@ -19,22 +17,17 @@ from mergegrid.preflight_text import preflight_lines, recipe_line
 
 
 @flow_of("merge", run_name="merge {recipe}")
-def merge(
-    recipe: Annotated[
-        str,
-        Field(
-            description="A recipe file, ours or one of mergekit's, as a path that the "
-            "worker can read."
-        ),
-    ],
-    out: Annotated[
-        str, Field(description="The directory to make, as a path on the worker.")
-    ],
-    force: Annotated[  # noqa: FBT002 - a switch in the form
-        bool, Field(description="Whether to replace a directory that is there.")
-    ] = False,
-) -> Outcome | None:
-    """Merge models as a recipe says, into a directory that loads like they do."""
+def merge(recipe: str, out: str, force: bool = False) -> Outcome | None:  # noqa: FBT001, FBT002
+    """Merge models as a recipe says, into a directory that loads like they do.
+
+    Args:
+        recipe: A recipe file, ours or one of mergekit's, as a path on the worker.
+        out: The directory to make, as a path on the worker.
+        force: Whether to replace a directory that is there.
+
+    Returns:
+        How it was refused, if it was.
+    """
     try:
         with stoppable():
             _merge(Path(recipe), Path(out), force=force)

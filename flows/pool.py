@@ -43,6 +43,9 @@ SHARES_PER_WORKER = 2
 MOST_JOBS = 16
 """In a share: beyond that, its start costs nothing beside its work."""
 
+LITTLE = 0.2
+"""Of what is left to do: less than that waits for more, as long as others are busy."""
+
 MOST_ATTEMPTS = 3
 """Runs of one share whose worker dies."""
 
@@ -147,14 +150,16 @@ class Pool:
         self._here_keys.update(key for job in cheap for key in job.keys)
         self._here.start(cheap, [])
         heavy = [job for job in ready if job not in taken and job not in cheap]
-        if not heavy:
+        left = sum(job.flops for job in (*heavy, *later))
+        little = sum(job.flops for job in heavy) < LITTLE * left
+        if not heavy or (little and self.busy):
             return [*taken, *cheap]
-        free = SHARES_PER_WORKER * self._workers() - len(self._open)
-        groups = split(heavy, free)
+        places = SHARES_PER_WORKER * self._workers()
+        groups = split(heavy, places - len(self._open))
         pending = open_keys | self._here_keys
         pending |= {key for job in (*ready, *later) for key in job.keys}
         for group in groups:
-            join(group, later, pending)
+            join(group, later, pending, most=left / places)
             keys = frozenset(key for job in group for key in job.keys)
             label = f"{self._workspace.experiment.name}: {share_label(group)}"
             self._open.append(_Share(keys, label, self._create(keys, label)))
@@ -295,20 +300,26 @@ def split(jobs: Sequence[Job], groups: int) -> list[list[Job]]:
     return sorted(found, key=lambda group: order[group[0]])
 
 
-def join(group: list[Job], later: Sequence[Job], pending: Collection[str]) -> None:
+def join(
+    group: list[Job], later: Sequence[Job], pending: Collection[str], *, most: float
+) -> None:
     """Add to a group the jobs that wait for nothing but its own.
 
     Args:
         group: jobs that can run now; it grows.
         later: jobs that wait.
         pending: keys of everything that has not been made.
+        most: FLOPs that it does not grow beyond, for others to have their part.
     """
     keys = {key for job in group for key in job.keys}
+    flops = sum(job.flops for job in group)
     for job in later:
         waits_for = job.after.intersection(pending)
-        if job.kind not in CHEAP and waits_for and waits_for <= keys:
+        alone = job.kind not in CHEAP and waits_for and waits_for <= keys
+        if alone and flops + job.flops <= most:
             group.append(job)
             keys.update(job.keys)
+            flops += job.flops
 
 
 def share_label(group: Sequence[Job]) -> str:

@@ -1,9 +1,5 @@
 """Flow that does a share of an experiment's steps, on a worker of its own."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from flows.here import Here
 from flows.jobs import EVERYTHING, make_jobs
 from flows.plan import make_plan
@@ -13,12 +9,14 @@ from mergegrid.experiment import Experiment
 
 
 @flow_of("share", workers=devices())
-def share(
-    experiment: Annotated[str, Field(description="the experiment, as JSON text")],
-    root: Annotated[str, Field(description="where artifacts and results live")],
-    keys: Annotated[list[str], Field(description="keys of the steps to do")],
-) -> None:
-    """Do some steps of an experiment, one after the other on each device."""
+def share(experiment: str, root: str, keys: list[str]) -> None:
+    """Do some steps of an experiment, one after the other on each device.
+
+    Args:
+        experiment: The experiment, as JSON text.
+        root: Where artifacts and results live.
+        keys: Of the steps to do.
+    """
     workspace = workspace_of(Experiment.model_validate_json(experiment), root)
     plan = make_plan(workspace)
     jobs = make_jobs(plan, EVERYTHING, frozenset(keys))
