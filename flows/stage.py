@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar, cast
@@ -99,9 +101,14 @@ def refused(error: MergegridError) -> Outcome:
     return cast("Outcome", Failed(data=error, message=str(error)))
 
 
+SECONDS_TO_END = 3.0
+"""After a termination: time to say so to Prefect. Nothing is half-written ever, so
+there is nothing to wait for; Prefect itself would wait for 30 s."""
+
+
 @contextmanager
 def stoppable() -> Generator[None]:
-    """Let a cancelled run's steps end at their next piece of news.
+    """Let a cancelled run's steps end at their next piece of news, or soon after.
 
     Yields:
         Nothing.
@@ -112,8 +119,14 @@ def stoppable() -> Generator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, TerminationSignal):
+    except KeyboardInterrupt:
         stop()
+        raise
+    except TerminationSignal:
+        stop()
+        end = threading.Timer(SECONDS_TO_END, os._exit, [128 + signal.SIGTERM])
+        end.daemon = True
+        end.start()
         raise
 
 
