@@ -118,10 +118,8 @@ def _takes_list(annotation: object) -> bool:
 def _methods_form() -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, method in METHODS.items():
-        section = _section(method)
-        at_first = section() if name in CHOSEN_AT_FIRST else None
-        cited = method.source.split(". ")[0]
-        fields[name] = (section | None, Field(default=at_first, description=cited))
+        about = Field(default=None, description=method.source)
+        fields[name] = (_section(method) | None, about)
     return create_model("Methods", __base__=Part, **fields)
 
 
@@ -133,7 +131,7 @@ if TYPE_CHECKING:
 else:
     MethodsForm = _methods_form()
 
-AT_FIRST = MethodsForm()
+AT_FIRST = MethodsForm.model_validate({name: {} for name in CHOSEN_AT_FIRST})
 """The methods' section of a new form."""
 
 ALL_TOGETHER = SubsetsForm()

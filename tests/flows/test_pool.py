@@ -1,0 +1,63 @@
+from flows.jobs import Job
+from flows.pool import MOST_JOBS, join, share_label, split
+
+
+def job(key, *after, flops=1, kind="train"):
+    return Job(kind, (key,), frozenset(after), key, flops)
+
+
+def keys(groups):
+    return [[key for job in group for key in job.keys] for group in groups]
+
+
+def test_groups_take_about_as_long_as_one_another():
+    jobs = [job("a", flops=5), job("b", flops=1), job("c", flops=3), job("d", flops=3)]
+    groups = split(jobs, 2)
+    assert [sum(job.flops for job in group) for group in groups] == [6, 6]
+
+
+def test_jobs_keep_their_order_within_and_among_groups():
+    jobs = [job(str(n), flops=n + 1) for n in range(6)]
+    for group in (groups := keys(split(jobs, 3))):
+        assert group == sorted(group)
+    assert groups == sorted(groups)
+
+
+def test_no_group_is_empty_and_none_is_made_without_a_place():
+    assert keys(split([job("a")], 4)) == [["a"]]
+    assert split([job("a")], 0) == []
+
+
+def test_what_is_more_than_groups_hold_is_left_out_from_the_end():
+    jobs = [job(f"{n:02}") for n in range(2 * MOST_JOBS + 3)]
+    taken = sorted(key for group in keys(split(jobs, 2)) for key in group)
+    assert taken == [f"{n:02}" for n in range(2 * MOST_JOBS)]
+
+
+def test_what_waits_for_a_group_alone_joins_it_and_what_joins_brings_its_own():
+    group = [job("expert")]
+    fisher = job("fisher", "expert", "pretrained", kind="fisher")
+    cell = job("cell", "fisher", kind="cell")
+    both = job("both", "expert", "other", kind="cell")
+    pending = {"expert", "other", "fisher", "cell", "both"}
+    join(group, [fisher, cell, both], pending, most=10)
+    assert keys([group]) == [["expert", "fisher", "cell"]]
+
+
+def test_a_group_does_not_grow_beyond_its_fair_part():
+    group = [job("pretrain", flops=6)]
+    experts = [job(name, "pretrain", flops=3) for name in "abc"]
+    join(group, experts, {"pretrain", "a", "b", "c"}, most=10)
+    assert keys([group]) == [["pretrain", "a"]]
+
+
+def test_what_runs_beside_the_coordinator_does_not_join():
+    group = [job("expert")]
+    join(group, [job("trim", "expert", kind="trim")], {"expert", "trim"}, most=10)
+    assert keys([group]) == [["expert"]]
+
+
+def test_a_share_says_what_it_is_about():
+    assert share_label([job("glyphs", kind="pretrain")]) == "pretrain glyphs"
+    cells = Job("cell", ("a", "b"), frozenset(), "ties: 2 cells")
+    assert share_label([job("x"), job("y"), cells]) == "2 x train, 2 x cell"
