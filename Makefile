@@ -2,8 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# What checks and tests need beside the application; the image leaves it out (TOOLS=).
+TOOLS ?= --group dev
 # The environment is made again when what it was made from, or for whom, has changed.
-STATE := $(CURDIR) $(shell cat pyproject.toml constraints.txt | cksum)
+STATE := $(CURDIR) $(TOOLS) $(shell cat pyproject.toml constraints.txt | cksum)
 
 .PHONY: demo test check env
 
@@ -24,6 +26,6 @@ env:
 	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
 	  $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"; \
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt \
-	    --group dev --editable ".[clip,pipeline,transformers]"; \
+	    $(TOOLS) --editable ".[clip,pipeline,transformers]"; \
 	  echo "$(STATE)" > $(VENV)/.made-for; \
 	}

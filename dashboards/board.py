@@ -1,11 +1,11 @@
 """The leaderboard as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 
 from dashboards.frame import Row, Rows
-from dashboards.palette import color, title
-from dashboards.text import DASH, duration, percent, quantity
+from dashboards.palette import title
+from dashboards.text import DASH, duration, glyph, percent, quantity
 
 _HEAD = (
     '<th class="text">method</th><th>models</th><th class="text">chosen options</th>'
@@ -15,11 +15,12 @@ _HEAD = (
 )
 
 
-def board(rows: Rows) -> str:
+def board(rows: Rows, address: Callable[[str], str] | None = None) -> str:
     """Write the leaderboard: merges, then those with a model per task, then references.
 
     Args:
         rows: of the question `leaderboard`, best first.
+        address: gives the address of a cell's own page, if cells have pages.
 
     Returns:
         HTML; the best merge in each kind of accuracy is bold.
@@ -33,11 +34,11 @@ def board(rows: Rows) -> str:
         )
         for column in ("held_in", "generalization", "normalized")
     }
-    lines = [_line(row, best, "") for row in merged]
+    lines = [_line(row, best, "", address) for row in merged]
     last = "merged"
     for row in others:
         first = "first-reference" if row["kind"] != last else ""
-        lines.append(_line(row, {}, f"reference {first}".strip()))
+        lines.append(_line(row, {}, f"reference {first}".strip(), address))
         last = row["kind"]
     return (
         '<div class="scroll"><table class="leaderboard">'
@@ -45,12 +46,19 @@ def board(rows: Rows) -> str:
     )
 
 
-def _line(row: Row, best: Mapping[str, float | None], kind: str) -> str:
+def _line(
+    row: Row,
+    best: Mapping[str, float | None],
+    kind: str,
+    address: Callable[[str], str] | None,
+) -> str:
     was_tuned = row["kind"] != "reference"
     rank = DASH if row["average_rank"] is None else f"{row['average_rank']:.1f}"
-    dot = f'<span class="dot" style="background:{color(row["method"])}"></span>'
+    name = escape(title(row["method"]))
+    if address is not None and row["seeds"] == 1 and row["kind"] != "reference":
+        name = f'<a href="{escape(address(row["cell"]))}" target="_self">{name}</a>'
     return (
-        f'<tr class="{kind}"><td class="text">{dot}{escape(title(row["method"]))}</td>'
+        f'<tr class="{kind}"><td class="text">{glyph(row["method"])}{name}</td>'
         f'<td>{row["models"]}</td><td class="text">{escape(row["options"] or "")}</td>'
         f"{_accuracy(row, 'held_in', best)}"
         f"{_accuracy(row, 'generalization', best)}"

@@ -18,14 +18,17 @@ from dashboards.frame import (
     padded,
     scatter_points,
 )
-from dashboards.palette import FAINT, MUTED, ROLES, STAGES, color, stage_color, title
+from dashboards.palette import FAINT, ROLES, color, symbol, title
 
-_AXES = {"held_in": HELD_IN, "generalization": GENERALIZATION}
-_NAMES = {
+AXES = {"held_in": HELD_IN, "generalization": GENERALIZATION}
+"""Kind of task to the axis of its accuracy."""
+
+ACCURACIES = {
     "held_in": "held-in accuracy",
     "generalization": "generalization accuracy",
     "normalized": "share of the experts' accuracy",
 }
+"""Column to what it holds, for people."""
 
 
 def held_in_vs_generalization(rows: Rows, *, references: bool = True) -> go.Figure:
@@ -58,28 +61,6 @@ def held_in_vs_generalization(rows: Rows, *, references: bool = True) -> go.Figu
     return figure
 
 
-def cost_against_accuracy(rows: Rows, role: str) -> go.Figure:
-    """Draw accuracy against the operations that statistics and merge took.
-
-    Args:
-        rows: of the question `costs`.
-        role: "held_in" or "generalization".
-
-    Returns:
-        The figure, with the front of the cheapest merges for their accuracy.
-    """
-    flops = Axis("total_flops", factor=1, is_log=True)
-    figure = empty_figure("statistics + merge, FLOPs", f"{_NAMES[role]}, %")
-    shown = [row for row in rows if row["total_flops"]]
-    front = sorted(
-        (row for row in shown if row[f"on_{role}_cost_front"]), key=flops.value
-    )
-    hover = "%{x:.3s}FLOPs, %{y:.1f}%"
-    scatter_points(figure, shown, flops, _AXES[role], hover=hover, front=front)
-    figure.update_xaxes(type="log", exponentformat="SI", dtick=1)
-    return figure
-
-
 def sensitivity(rows: Rows, pretrained: Row | None, ceiling: float) -> go.Figure:
     """Draw both accuracies along one option of one method.
 
@@ -92,9 +73,10 @@ def sensitivity(rows: Rows, pretrained: Row | None, ceiling: float) -> go.Figure
         The figure; a ring marks the value that validation chose, a dotted line the
         pretrained model.
     """
-    figure = empty_figure("", "accuracy, %", height=240)
+    option = rows[0]["option"] if rows else "option"
+    figure = empty_figure(option, "accuracy, %", height=256)
     numeric = all(row["number"] is not None for row in rows)
-    for role, axis in _AXES.items():
+    for role, axis in AXES.items():
         hue = ROLES[role]
         if pretrained is not None:
             figure.add_hline(
@@ -113,11 +95,11 @@ def sensitivity(rows: Rows, pretrained: Row | None, ceiling: float) -> go.Figure
                 "line": {"color": hue, "width": 2},
                 "opacity": 1,
             },
-            hovertemplate="%{x}: %{y:.1f}%<extra>" + _NAMES[role] + "</extra>",
+            hovertemplate="%{x}: %{y:.1f}%<extra>" + ACCURACIES[role] + "</extra>",
         )
     figure.update_yaxes(range=[0, 100 * ceiling * 1.08])
     figure.update_xaxes(nticks=7)
-    figure.update_layout(margin={"t": 8, "b": 30, "l": 48, "r": 10})
+    figure.update_layout(margin={"t": 8, "b": 44, "l": 50, "r": 10})
     return figure
 
 
@@ -133,7 +115,7 @@ def scaling(rows: Rows, column: str) -> go.Figure:
         Methods merged at one size alone are left to the leaderboard.
     """
     axis = Axis(column)
-    figure = empty_figure("number of experts merged", f"{_NAMES[column]}, %")
+    figure = empty_figure("number of experts merged", f"{ACCURACIES[column]}, %")
     sizes = sorted({row["size"] for row in rows})
     lines = [list(group) for _, group in groupby(rows, key=lambda row: row["method"])]
     lines = [line for line in lines if len(line) > 1 and line[0][column] is not None]
@@ -152,7 +134,7 @@ def scaling(rows: Rows, column: str) -> go.Figure:
                 "width": 2.2 if merged else 1.5,
                 "dash": "solid" if merged else "dot",
             },
-            marker={"size": 7},
+            marker={"size": 8, "symbol": symbol(line[0]["method"])},
             customdata=[[row["samples"]] for row in line],
             hovertemplate="%{x} experts: %{y:.1f}%, %{customdata[0]} samples"
             f"<extra>{name}</extra>",
@@ -162,123 +144,9 @@ def scaling(rows: Rows, column: str) -> go.Figure:
     low, high = padded(values, _spread(drawn, column), 0.06)
     across = padded([math.log10(size) for size in sizes], [0.0] * len(sizes), 0.05)
     figure.update_yaxes(range=[low, high])
-    figure.update_xaxes(type="log", tickvals=sizes, ticktext=sizes, range=across)
+    ticks = _apart(sizes)
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=ticks, range=across)
     label_ends(figure, [line[-1] for line in lines], axis, high - low)
-    return figure
-
-
-def behind_best(rows: Rows, role: str) -> go.Figure:
-    """Draw how far each method is behind the best, with the error of the difference.
-
-    Args:
-        rows: of the question `paired`, the closest to the best first.
-        role: "held_in" or "generalization".
-
-    Returns:
-        The figure; bars reach over two standard errors to either side.
-    """
-    shown = [row for row in rows if row["role"] == role]
-    best = title(shown[0]["best"]) if shown else "the best"
-    figure = empty_figure(f"points against {best}", "", height=90 + 30 * len(shown))
-    figure.add_vline(x=0, line={"color": MUTED, "width": 1})
-    for row in shown:
-        hue = color(row["method"])
-        figure.add_scatter(
-            x=[100 * row["difference"]],
-            y=[title(row["method"])],
-            error_x={
-                **error_bars([200 * (row["standard_error"] or 0)], hue),
-                "thickness": 3,
-            },
-            mode="markers",
-            marker={"size": 10, "color": hue},
-            hovertemplate="%{x:+.2f} points over "
-            f"{row['tasks']} tasks<extra>{title(row['method'])}</extra>",
-        )
-    figure.update_yaxes(autorange="reversed", automargin=True, ticks="")
-    figure.update_layout(margin={"l": 10})
-    return figure
-
-
-def kept_accuracy(rows: Rows) -> go.Figure:
-    """Draw what each model keeps of each expert's accuracy on the expert's task.
-
-    Args:
-        rows: of the question `normalized`, best method first.
-
-    Returns:
-        A heat map, methods by tasks.
-    """
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    tasks = sorted({row["task"] for row in rows})
-    values = {
-        (row["method"], row["task"]): 100 * row["normalized"]
-        for row in rows
-        if row["normalized"] is not None
-    }
-    grid = [[values.get((method, task)) for task in tasks] for method in methods]
-    figure = empty_figure("", "", height=140 + 28 * len(methods))
-    figure.add_heatmap(
-        z=grid,
-        x=tasks,
-        y=[title(method) for method in methods],
-        text=[["" if v is None else f"{v:.0f}" for v in line] for line in grid],
-        texttemplate="%{text}",
-        textfont={"size": 11},
-        colorscale=[[0, "#f7f3ea"], [0.55, "#a9cbe2"], [1, "#174a86"]],
-        zmin=min(values.values(), default=0),
-        zmax=100,
-        xgap=2,
-        ygap=2,
-        showscale=False,
-        hovertemplate="%{y} on %{x}: %{z:.1f}% of the expert's accuracy<extra></extra>",
-    )
-    figure.update_xaxes(side="top", tickangle=-45, showgrid=False, ticks="", dtick=1)
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", automargin=True)
-    figure.update_layout(margin={"t": 100, "b": 4, "l": 10, "r": 64})
-    return figure
-
-
-def stages(rows: Rows, order: Sequence[str]) -> go.Figure:
-    """Draw where the seconds of each method's best merge come from.
-
-    Args:
-        rows: of the question of this name.
-        order: methods from top to bottom.
-
-    Returns:
-        Stacked bars, a bar for each method.
-    """
-    known = list(STAGES)
-    names = sorted(
-        {row["stage"] for row in rows},
-        key=lambda stage: known.index(stage) if stage in known else len(known),
-    )
-    values = {(r["method"], r["stage"]): r["amortized_seconds"] for r in rows}
-    figure = empty_figure("amortized seconds", "", height=120 + 26 * len(order))
-    for stage in names:
-        figure.add_bar(
-            y=[title(method) for method in order],
-            x=[values.get((method, stage), 0) for method in order],
-            orientation="h",
-            name=stage,
-            marker={"color": stage_color(stage)},
-            hovertemplate="%{x:.3g} s<extra>" + stage + "</extra>",
-        )
-    figure.update_layout(
-        barmode="stack",
-        bargap=0.35,
-        showlegend=True,
-        legend={
-            "orientation": "h",
-            "traceorder": "normal",
-            "y": 1.02,
-            "yanchor": "bottom",
-            "x": 0,
-        },
-        margin={"t": 54, "l": 10},
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True, ticks="")
     return figure
 
 
@@ -294,9 +162,7 @@ def against_paper(rows: Rows, role: str) -> go.Figure:
     """
     ours, paper = Axis("gain", factor=1), Axis("paper_gain", factor=1)
     shown = [row for row in rows if row["role"] == role]
-    figure = empty_figure(
-        f"the paper's gain in {_NAMES[role]}, points", "ours, points", height=340
-    )
+    figure = empty_figure("the paper's gain, points", "our gain, points", height=340)
     values = [value for row in shown for value in (row["gain"], row["paper_gain"])]
     ends = [min(values, default=0), max(values, default=0)]
     hover = "paper %{x:+.1f}, ours %{y:+.1f} points"
@@ -329,3 +195,13 @@ def correlation(r: float | None, p: float | None, count: int | None) -> str:
 
 def _spread(rows: Rows, column: str) -> list[float]:
     return [100 * (row[f"{column}_sd"] or 0) for row in rows]
+
+
+def _apart(sizes: Sequence[int]) -> list[int]:
+    # Those that can be written below a logarithmic axis without touching.
+    room = 0.07 * math.log10(sizes[-1] / sizes[0])
+    kept = [sizes[-1]]
+    for size in reversed(sizes[:-1]):
+        if math.log10(kept[-1] / size) >= room:
+            kept.append(size)
+    return kept[::-1]

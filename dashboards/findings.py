@@ -14,6 +14,9 @@ _REFERENCES = {
 }
 
 
+_SIGNIFICANT = 0.05
+
+
 def findings(answers: Mapping[str, Rows]) -> list[str]:
     """Sum the answers up.
 
@@ -64,11 +67,13 @@ def _relation(rows: Rows) -> list[str]:
     if not text:
         return []
     front = [title(row["method"]) for row in merged if row["on_front"]]
-    rises = "better" if merged[0]["pearson_r"] > 0 else "worse"
-    return [
-        f"Methods that do better on held-in tasks tend to generalize {rises}: {text}. "
-        f"No other method beats {_listed(front)} in both."
-    ]
+    if merged[0]["pearson_p"] < _SIGNIFICANT:
+        rises = "better" if merged[0]["pearson_r"] > 0 else "worse"
+        tendency = f"Methods that do better on held-in tasks tend to generalize {rises}"
+    else:
+        tendency = "How well a method does on held-in tasks does not tell how it "
+        tendency += "generalizes"
+    return [f"{tendency}: {text}. No other method beats {_listed(front)} in both."]
 
 
 def _growth(rows: Rows) -> list[str]:

@@ -8,7 +8,18 @@ from typing import Any, TypeAlias, cast
 from plotly import graph_objects as go
 
 from dashboards.labels import place_labels
-from dashboards.palette import FAINT, GRID, INK, MUTED, color, faded, title
+from dashboards.palette import (
+    FAINT,
+    FRONT,
+    GRID,
+    INK,
+    MUTED,
+    color,
+    faded,
+    legible,
+    symbol,
+    title,
+)
 
 Row: TypeAlias = Mapping[str, Any]
 """A row by the names of its columns."""
@@ -16,7 +27,7 @@ Row: TypeAlias = Mapping[str, Any]
 Rows: TypeAlias = Sequence[Row]
 
 FONT = "'Segoe UI', system-ui, -apple-system, 'Helvetica Neue', Arial, sans-serif"
-_WIDTH = 390.0  # pixels between the axes of a narrow figure
+_WIDTH = 310.0  # pixels between the axes of a narrow figure
 
 
 @dataclass(frozen=True)
@@ -168,7 +179,7 @@ def scatter_points(
         x=[x.value(row) for row in front],
         y=[y.value(row) for row in front],
         mode="lines",
-        line={"color": "#dfe4ea", "width": 7, "shape": "hv" if x.is_log else "linear"},
+        line={"color": FRONT, "width": 7, "shape": "hv" if x.is_log else "linear"},
         hoverinfo="skip",
     )
     for row in rows:
@@ -181,16 +192,16 @@ def scatter_points(
             error_y=error_bars([y.error(row)], hue) if y.error(row) else None,
             mode="markers",
             marker={
-                "size": 11,
+                "size": 12,
                 "color": hue if merged else "white",
-                "symbol": "circle" if merged else "diamond",
+                "symbol": symbol(row["method"]),
                 "line": {"color": "white" if merged else hue, "width": 1.5},
             },
             hovertemplate=f"{row.get('options') or ''}<br>{hover}"
             f"<extra>{title(row['method'])}</extra>",
         )
     across = padded([x.place(x.value(row)) for row in rows], [0.0] * len(rows), 0.16)
-    down = padded([y.value(row) for row in rows], [y.error(row) for row in rows], 0.08)
+    down = padded([y.value(row) for row in rows], [y.error(row) for row in rows], 0.12)
     figure.update_xaxes(range=across)
     figure.update_yaxes(range=down)
     _label_points(figure, rows if labelled is None else labelled, x, y)
@@ -242,9 +253,9 @@ def label_ends(figure: go.Figure, ends: Rows, y: Axis, span: float) -> None:
             showarrow=False,
             xanchor="left",
             xshift=4,
-            font={"size": 12, "color": color(row["method"])},
+            font={"size": 12, "color": legible(color(row["method"]))},
         )
-    figure.update_layout(margin={"r": 108})
+    figure.update_layout(margin={"r": 128})
 
 
 def _label_points(figure: go.Figure, rows: Rows, x: Axis, y: Axis) -> None:
@@ -274,5 +285,5 @@ def _label_points(figure: go.Figure, rows: Rows, x: Axis, y: Axis) -> None:
             arrowwidth=1,
             arrowcolor=FAINT,
             standoff=7,
-            font={"size": 12, "color": color(row["method"])},
+            font={"size": 12, "color": legible(color(row["method"]))},
         )

@@ -12,7 +12,10 @@ from dashboards.questions import Answered
 from dashboards.sections import SECTIONS
 from dashboards.text import duration
 
-_CSS = Path(__file__).with_name("report.css")
+HOUSE_CSS = Path(__file__).with_name("house.css").read_text(encoding="utf-8")
+"""How tables and facts look, here and in the app."""
+
+_CSS = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 _DRAW = """
 for (const element of document.querySelectorAll(".plot")) {
   const drawing = JSON.parse(element.nextElementSibling.textContent);
@@ -32,7 +35,7 @@ def page(experiment: str, answers: Mapping[str, Answered]) -> str:
     Returns:
         HTML with styles, figures and scripts inside.
     """
-    sections = "\n".join(section(experiment, answers) for section in SECTIONS)
+    sections = "\n".join(section(answers) for section in SECTIONS)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -41,7 +44,7 @@ def page(experiment: str, answers: Mapping[str, Answered]) -> str:
 <title>{escape(experiment)}: merge methods compared</title>
 <link rel="icon" href="data:,">
 <style>
-{_CSS.read_text(encoding="utf-8")}</style>
+{HOUSE_CSS}{_CSS}</style>
 </head>
 <body>
 {_header(experiment, answers)}

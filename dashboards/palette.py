@@ -2,10 +2,13 @@
 
 Related methods have related colours: ochre without prerequisites, blue for arithmetic
 on task vectors, violet for masks, pink for singular vectors, warm or green for those
-with statistics. References are grey.
+with statistics. References are grey. Colours alone cannot tell so many methods
+apart, least of all to the colour-blind: methods whose points have one shape have
+colours that differ to everybody, on white pages and on dark ones.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 from mergegrid.methods import METHODS
 
@@ -13,56 +16,64 @@ INK = "#1c2430"
 MUTED = "#5d6879"
 FAINT = "#c9d0da"
 GRID = "#e9edf2"
+FRONT = "#dfe4ea"
 ROLES = {"held_in": "#1b5fa8", "generalization": "#c4620f"}
 """Kind of task to its colour."""
 
 STAGES = {
-    "data": "#dfe3e9",
-    "pretrain": "#c2cad5",
-    "train": "#98a3b3",
-    "multitask": "#6f7a8a",
-    "fisher": "#2c9a74",
-    "gram": "#e08e5c",
-    "gradient": "#b5546b",
-    "trim": "#174a86",
-    "norms": "#d1a730",
-    "merge": "#8d2a67",
-    "evaluate": "#62b0dd",
+    "data": "#eceff3",
+    "pretrain": "#c3cbd6",
+    "train": "#9aa5b5",
+    "multitask": "#6d7889",
+    "fisher": "#2fa878",
+    "gram": "#d9693a",
+    "gradient": "#8c5a55",
+    "trim": "#3d5bb0",
+    "norms": "#e3c23a",
+    "merge": "#a11f66",
+    "evaluate": "#7ab8f0",
 }
 """Stage of the pipeline to its colour, in the order in which stages run."""
 
-COLORS = {
-    "average": "#a07a1f",
-    "slerp": "#d1a730",
-    "mlerp": "#c99a1b",
-    "task_arithmetic": "#2f7fc1",
-    "dare": "#62b0dd",
-    "ties": "#174a86",
-    "dare_ties": "#3f5fa8",
-    "della": "#86c5e8",
-    "breadcrumbs": "#4f9ab8",
-    "model_stock": "#5b7fd1",
-    "pcb": "#0f6e8c",
-    "consensus": "#6f86c9",
-    "tall_masks": "#7a5cc0",
-    "magnitude_masking": "#a58ad8",
-    "magnitude_pruning": "#c3b1e6",
-    "emr": "#5a3e9e",
-    "tsv_m": "#c2528b",
-    "iso_c": "#d987b0",
-    "iso_cts": "#a8326e",
-    "wudi": "#e0a3b8",
-    "knots": "#7c2f55",
-    "fisher": "#2c9a74",
-    "regmean": "#cf4a1f",
-    "mats": "#8d2a67",
-    "pretrained": "#7b8494",
-    "individual": "#3a4250",
-    "multitask": "#565f6d",
+LOOKS = {
+    "average": ("#7d6516", "circle"),
+    "slerp": ("#a08127", "cross"),
+    "mlerp": ("#c28600", "square"),
+    "task_arithmetic": ("#3566a2", "triangle-up"),
+    "dare": ("#4a9bc7", "square"),
+    "ties": ("#183a96", "square"),
+    "dare_ties": ("#405aca", "star"),
+    "della": ("#0f627b", "square"),
+    "breadcrumbs": ("#1e7793", "cross"),
+    "model_stock": ("#5976c5", "circle"),
+    "pcb": ("#004f70", "circle"),
+    "consensus": ("#213c70", "triangle-down"),
+    "tall_masks": ("#5a3fd0", "cross"),
+    "magnitude_masking": ("#8970ab", "triangle-down"),
+    "magnitude_pruning": ("#9788b1", "star"),
+    "emr": ("#4a1fb0", "triangle-up"),
+    "tsv_m": ("#b2536e", "star"),
+    "iso_c": ("#be7d9c", "circle"),
+    "iso_cts": ("#7a0549", "cross"),
+    "wudi": ("#a17383", "triangle-down"),
+    "knots": ("#864764", "triangle-up"),
+    "fisher": ("#00482c", "star"),
+    "regmean": ("#c23200", "triangle-down"),
+    "mats": ("#752b58", "star"),
+    "pretrained": ("#7b8494", "diamond"),
+    "individual": ("#3a4250", "hourglass"),
+    "multitask": ("#565f6d", "bowtie"),
 }
-"""Method to its colour."""
+"""Method to its colour and the shape of its points."""
+
+SEQUENTIAL = ("#f7f3ea", "#b8d4e8", "#5b9bd0")
+"""From little to much."""
+
+DIVERGING = ("#e59b4c", "#f7f3ea", "#5b9bd0")
+"""From less, over the same, to more."""
 
 _SPARE = ("#6a5acd", "#008b8b", "#b03060", "#6b8e23", "#8b5a2b", "#4682b4")
+_LEGIBLE = 4.5  # contrast that WCAG asks of small text
 _REFERENCES = {
     "pretrained": "Pretrained",
     "individual": "Individual experts",
@@ -79,7 +90,19 @@ def color(method: str) -> str:
     Returns:
         A hexadecimal colour.
     """
-    return COLORS.get(method, _spare(method))
+    return LOOKS[method][0] if method in LOOKS else _spare(method)
+
+
+def symbol(method: str) -> str:
+    """Look up the shape of a method's points.
+
+    Args:
+        method: its name in the results.
+
+    Returns:
+        plotly's name of the shape.
+    """
+    return LOOKS[method][1] if method in LOOKS else "pentagon"
 
 
 def faded(hue: str) -> str:
@@ -93,6 +116,25 @@ def faded(hue: str) -> str:
     """
     red, green, blue = (int(hue[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, 0.45)"
+
+
+def legible(hue: str) -> str:
+    """Darken a colour until small text in it can be read on white.
+
+    Args:
+        hue: a hexadecimal colour.
+
+    Returns:
+        The colour, or the closest mixture with `INK` that has a contrast of 4.5.
+    """
+    parts = [int(hue[at : at + 2], 16) for at in (1, 3, 5)]
+    ink = [int(INK[at : at + 2], 16) for at in (1, 3, 5)]
+    mixtures = (
+        [(a * (10 - tenths) + b * tenths) / 10 for a, b in zip(parts, ink, strict=True)]
+        for tenths in range(11)
+    )
+    mixed = next(m for m in mixtures if 1.05 / (_luminance(m) + 0.05) >= _LEGIBLE)
+    return "#{:02x}{:02x}{:02x}".format(*map(round, mixed))
 
 
 def stage_color(stage: str) -> str:
@@ -119,6 +161,14 @@ def title(method: str) -> str:
     if method in METHODS:
         return METHODS[method].title
     return _REFERENCES.get(method, method.replace("_", " "))
+
+
+def _luminance(parts: Sequence[float]) -> float:
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (part / 255 for part in parts)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _spare(name: str) -> str:

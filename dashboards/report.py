@@ -4,23 +4,27 @@ Questions, figures and plotly's own script are all inside it, so that it can be 
 archived and opened without a network.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 from dashboards.page import page
-from dashboards.questions import QUESTIONS, Answered
+from dashboards.questions import Database, ask
 from mergegrid.errors import ResultsError
 
-
-class Database(Protocol):
-    """The part of the results that a report needs."""
-
-    def query(
-        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
-    ) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Return names of columns, and rows."""
-        ...
+ASKED = (
+    "leaderboard",
+    "held_in_vs_generalization",
+    "paired",
+    "normalized",
+    "sensitivity",
+    "scaling",
+    "costs",
+    "prerequisites",
+    "stages",
+    "spent",
+    "against_paper",
+    "provenance",
+)
+"""The questions that a report answers."""
 
 
 def write_report(results: Database, experiment: str, path: Path) -> None:
@@ -41,10 +45,13 @@ def write_report(results: Database, experiment: str, path: Path) -> None:
             f"There are no results of experiment {experiment!r}. "
             f"Known: {', '.join(known) or 'none'}."
         )
-    answers = {
-        name: Answered(sql, *results.query(sql, {"experiment": experiment}))
-        for name, sql in QUESTIONS.items()
+    values = {
+        "experiment": experiment,
+        "subset": 1,
+        "paper": "realistic",
+        "paper_suite": "domainnet",
     }
+    answers = {name: ask(results, name, values) for name in ASKED}
     text = page(experiment, answers)
     draft = path.with_name(f".{path.name}.draft")
     try:

@@ -7,12 +7,43 @@ from typing import Any
 from plotly import graph_objects as go
 
 from dashboards.frame import layout_of
+from dashboards.palette import color, symbol
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SHORT = 100
 
 DASH = "&ndash;"
 """Stands for a number that there is none of."""
+
+
+_SHAPES = {
+    "circle": "circle(46%)",
+    "square": "inset(12%)",
+    "triangle-up": "polygon(50% 6%, 97% 90%, 3% 90%)",
+    "triangle-down": "polygon(50% 94%, 97% 10%, 3% 10%)",
+    "star": "polygon(50% 2%, 63% 37%, 100% 38%, 71% 60%, 80% 95%, 50% 75%, 20% 95%, "
+    "29% 60%, 0 38%, 37% 37%)",
+    "cross": "polygon(35% 5%, 65% 5%, 65% 35%, 95% 35%, 95% 65%, 65% 65%, 65% 95%, "
+    "35% 95%, 35% 65%, 5% 65%, 5% 35%, 35% 35%)",
+    "diamond": "polygon(50% 2%, 98% 50%, 50% 98%, 2% 50%)",
+    "hourglass": "polygon(8% 8%, 92% 8%, 50% 50%, 92% 92%, 8% 92%, 50% 50%)",
+    "bowtie": "polygon(8% 8%, 50% 50%, 92% 8%, 92% 92%, 50% 50%, 8% 92%)",
+    "pentagon": "polygon(50% 3%, 98% 39%, 80% 95%, 20% 95%, 2% 39%)",
+}
+
+
+def glyph(method: str) -> str:
+    """Draw the point that stands for a method in figures.
+
+    Args:
+        method: its name in the results.
+
+    Returns:
+        HTML.
+    """
+    shape = _SHAPES[symbol(method)]
+    style = f"background:{color(method)};clip-path:{shape}"
+    return f'<span class="glyph" style="{style}"></span>'
 
 
 def percent(value: float | None, error: float | None = None) -> str:

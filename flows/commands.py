@@ -1,4 +1,4 @@
-"""The commands: run, plan, sql, report, verify, rebuild, server, deploy, worker.
+"""The commands: run, plan, sql, report, dashboard, verify, rebuild, ...
 
 What is slow to import - Prefect, PyTorch, open_clip - is imported by the command that
 needs it.
@@ -58,7 +58,17 @@ class Format(StrEnum):
 
 
 @app.command()
-def run(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
+def run(
+    experiment: ExperimentFile,
+    root: RootUrl = DEFAULT_ROOT,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            help="Run steps on a Dask cluster: a scheduler's address, or a number of "
+            "processes here."
+        ),
+    ] = None,
+) -> None:
     """Run an experiment: everything that has not been done yet."""
     from flows.answers import leaderboard, prerequisites, report_path
     from flows.local import run_locally
@@ -68,7 +78,7 @@ def run(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     started = time.monotonic()
     loaded = load_experiment(experiment)
     try:
-        run_locally(experiment, root, console)
+        run_locally(experiment, root, console, dask=dask)
     except KeyboardInterrupt:
         typer.echo("interrupted; what was done is kept", err=True)
         _leave(INTERRUPTED)
@@ -138,6 +148,49 @@ def report(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     path = report_path(place, name)
     write_report(results, name, path)
     console.print(str(path))
+
+
+@app.command()
+def export(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="The cell's key.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT_DIR", help="The directory to make.")
+    ],
+    root: RootUrl = DEFAULT_ROOT,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT_DIR, if it is there.")
+    ] = False,
+) -> None:
+    """Merge a cell's model once more and write it, as a directory that loads."""
+    from flows.export import export as export_cell
+
+    place, results = _open_results(root)
+    results.refresh()
+    export_cell(place, results, cell, out, force=force)
+    console.print(str(out))
+
+
+@app.command()
+def dashboard(
+    root: RootUrl = DEFAULT_ROOT,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; by default, this machine's.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="The port; without it, the first free one from 8501."
+        ),
+    ] = None,
+) -> None:
+    """Serve the results as a web app, which follows a running grid."""
+    from flows.dashboard import serve
+
+    try:
+        serve(*_open_results(root), host, port, console)
+    except KeyboardInterrupt:
+        _leave(INTERRUPTED)
 
 
 @app.command()

@@ -37,6 +37,7 @@ class Display:
         references = {entry.step.key for entry in plan.references()}
         self._steps = set(plan.missing) | references
         self._cells = set(plan.unscored) - references
+        self._done: set[str] = set()
         self._running: dict[str, tuple[str, float]] = {}
         self._last_line = time.monotonic()
         self._progress = Progress(
@@ -78,7 +79,8 @@ class Display:
             self._running[news.key] = (self._running[news.key][0], news.fraction)
         elif news.what in {"done", "failed"}:
             self._running.pop(news.key, None)
-        if news.what == "done":
+        if news.what == "done" and news.key not in self._done:
+            self._done.add(news.key)
             for name, keys in (("steps", self._steps), ("cells", self._cells)):
                 if news.key in keys and name in self._bars:
                     self._progress.advance(self._bars[name])

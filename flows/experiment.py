@@ -34,6 +34,7 @@ from flows.stage import (
 )
 from mergegrid.errors import InputError, MergegridError
 from mergegrid.experiment import Experiment
+from storage.claims import using
 from tasks.merge import recipe_of
 from tasks.record import cell_row, experiment_row
 from tasks.step import record_artifact
@@ -147,6 +148,15 @@ def run(given: Experiment, root: str, deployment: str = "") -> Outcome:
         StepsFailedError: if any failed; the others are done and kept.
     """
     workspace = workspace_of(given, root)
+    # Looking for what is there and using it is one thing for who removes artifacts.
+    with using(workspace.root, workspace.steps.artifacts):
+        outcome = _make_all(workspace, deployment)
+        record_waiting(workspace)
+        publish(workspace)
+    return finished(outcome)
+
+
+def _make_all(workspace: Workspace, deployment: str) -> Outcome:
     logger = get_run_logger()
     outcome = Outcome()
     plan = make_plan(workspace)
@@ -160,11 +170,10 @@ def run(given: Experiment, root: str, deployment: str = "") -> Outcome:
         lost = again.missing - plan.missing
         if not lost:
             break
-        logger.warning("Damaged and computed again: %s", ", ".join(sorted(lost)))
+        for key in sorted(lost):
+            logger.warning("%s is damaged. It is computed again.", key)
         plan = again
-    record_waiting(workspace)
-    publish(workspace)
-    return finished(outcome)
+    return outcome
 
 
 def record_experiment(plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Jobs run in this process, side by side in the threads of Prefect's task runner."""
+"""Jobs run side by side by the flow's task runner: in threads, or on a Dask cluster."""
 
 import queue
 from collections.abc import Collection, Sequence
@@ -76,4 +76,6 @@ class Here:
                 tell(News("failed", key))
         else:
             outcome.done += job.keys
+            for key in job.keys:  # told already, but for steps in other processes
+                tell(News("done", key))
         return outcome

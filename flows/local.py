@@ -40,13 +40,17 @@ CLIENT_SETTINGS = {
 """How Prefect behaves in a run's process, unless the environment says otherwise."""
 
 
-def run_locally(file: Path, root: str, console: Console) -> Plan:
+def run_locally(
+    file: Path, root: str, console: Console, *, dask: str | None = None
+) -> Plan:
     """Run an experiment to its end, showing its progress.
 
     Args:
         file: the experiment's file.
         root: a directory or `s3://bucket/prefix`.
         console: where progress and log lines are shown.
+        dask: a Dask scheduler's address, or a number of processes for a cluster here;
+            None for threads of this process.
 
     Returns:
         What there was to do.
@@ -59,6 +63,12 @@ def run_locally(file: Path, root: str, console: Console) -> Plan:
     with _stopped_by_signals(), _server(workspace.root.cache / "prefect", console):
         from flows.experiment import experiment as experiment_flow
 
+        if dask is not None:
+            from flows.dask import dask_runner
+
+            experiment_flow = experiment_flow.with_options(
+                task_runner=dask_runner(dask)
+            )
         _share(console)
         with Display(plan, console).showing():
             experiment_flow(file=str(file.absolute()), root=workspace.root.url)

@@ -90,7 +90,10 @@ def become_worker(*, pool: str, name: str | None, limit: int | None) -> NoReturn
     use_server()
     named = ["--name", name] if name else []
     limited = ["--limit", str(limit)] if limit else []
-    start = ["worker", "start", "--pool", pool, *named, *limited]
+    # At the port that Prefect's own setting names: two on one machine need two.
+    watched = "PREFECT_WORKER_WEBSERVER_PORT" in os.environ
+    health = ["--with-healthcheck"] if watched else []
+    start = ["worker", "start", "--pool", pool, *named, *limited, *health]
     _become(start, WORKER_SETTINGS | dict(os.environ))
 
 

@@ -22,6 +22,7 @@ from flows.schedule import Outcome, StepsFailedError, run_jobs
 from flows.story import Story
 from mergegrid.errors import MergegridError
 from mergegrid.experiment import Experiment
+from storage.claims import using
 from tasks.progress import stop
 from tasks.workspace import Workspace, open_workspace
 
@@ -186,8 +187,9 @@ def run_stage(
     Raises:
         StepsFailedError: if any failed; the others are done and kept.
     """
-    plan = make_plan(workspace_of(experiment, root))
-    return finished(run_plan(plan, kinds, deployment))
+    workspace = workspace_of(experiment, root)
+    with using(workspace.root, workspace.steps.artifacts):
+        return finished(run_plan(make_plan(workspace), kinds, deployment))
 
 
 def finished(outcome: Outcome) -> Outcome:

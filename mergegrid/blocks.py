@@ -18,7 +18,7 @@ from mergegrid.methods.method import Method
 from mergegrid.methods.options import Option
 from mergegrid.pieces import Piece
 from mergegrid.randomness import uniform
-from mergegrid.statistics.trim import TrimThreshold, kept_entries
+from mergegrid.statistics.trim import TrimThreshold, keep_largest, kept_entries
 from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key
 
 ENTRIES_IN_CACHE = 1 << 18
@@ -79,6 +79,7 @@ class Block:
         self.stop = stop
         self.shape = (stop - start,) if shape is None else shape
         self._reading = reading
+        self._piece = piece
         self._rows = piece.rows
         self._within = slice(start - piece.span.start, stop - piece.span.start)
         self._ties_left = ties_left
@@ -140,7 +141,7 @@ class Block:
             case "task_vectors":
                 return self.task_vectors(method, options)
             case "trimmed":
-                if whole.trims is None:
+                if not method.takes_trimmed(options):
                     return None
                 return self.trimmed(method, options, whole.trims)
             case "uniform":
@@ -211,16 +212,24 @@ class Block:
         Returns:
             [expert, *shape], float32.
         """
-        if method.sparsify is None:
-            return self.raw_task_vectors()
         key = sparsify_key(method, options)
+        if not key:
+            return self.raw_task_vectors()
         if key not in self._found:
-            tensors = [
-                self.uniform() if argument == "uniform" else self.raw_task_vectors()
-                for argument in method.sparsify_arguments
-            ]
             given = {name: options[name] for name in method.sparsified_options}
-            self._found[key] = method.sparsify(*tensors, **given)
+            if method.mark is not None:
+                marks, shape = self._piece.marks, self._piece.shape
+                if key not in marks:
+                    marks[key] = method.mark(self._stretch, shape, **given)
+                change = self.raw_task_vectors()
+                kept = marks[key][:, self._within].view(change.shape)
+                self._found[key] = change.where(kept, 0)
+            elif method.sparsify is not None:
+                tensors = [
+                    self.uniform() if argument == "uniform" else self.raw_task_vectors()
+                    for argument in method.sparsify_arguments
+                ]
+                self._found[key] = method.sparsify(*tensors, **given)
         return self._found[key]
 
     def magnitudes(self, method: Method, options: Mapping[str, Option]) -> Tensor:
@@ -234,27 +243,27 @@ class Block:
             [expert, *shape], not negative.
         """
         if options["selection"] == "random":
-            if SELECTION not in self._found:
-                self._found[SELECTION] = self._draw(SELECTION)
-            return self._found[SELECTION]
+            return self._draw(SELECTION)
         return self.task_vectors(method, options).abs()
 
     def trimmed(
         self,
         method: Method,
         options: Mapping[str, Option],
-        trims: list[TrimThreshold],
+        trims: list[TrimThreshold] | None,
     ) -> Tensor:
         """Set all but a model's largest entries to zero.
 
         Args:
             method: a method that trims.
             options: the recipe's options.
-            trims: the threshold of each expert.
+            trims: the threshold of each expert; None where all entries are kept.
 
         Returns:
             [expert, *shape], float32.
         """
+        if trims is None:
+            return self.task_vectors(method, options)
         key = trim_key(method, options)
         if key not in self._found:
             self._found[key] = self._trim(key, method, options, trims)
@@ -266,9 +275,7 @@ class Block:
         Returns:
             [expert, *shape], in [0, 1).
         """
-        if "uniform" not in self._found:
-            self._found["uniform"] = self._draw("")
-        return self._found["uniform"]
+        return self._draw("")
 
     def is_unchanged(self, members: Sequence[int], *, with_base: bool) -> bool:
         """Tell whether the stretch is the same in all models.
@@ -303,28 +310,36 @@ class Block:
         trims: list[TrimThreshold],
     ) -> Tensor:
         task_vectors = self.task_vectors(method, options)
-        magnitudes = self.magnitudes(method, options)
-        device = self._reading.device
-        thresholds = torch.tensor(
-            [trim.threshold for trim in trims], dtype=torch.float32, device=device
-        )
         if options["selection"] == "threshold":
-            return task_vectors * kept_entries(magnitudes, thresholds, None).entries
+            return keep_largest(task_vectors, self.name, trims, None)
         if key not in self._ties_left:
             counts = [trim.ties_kept.get(self.name, 0) for trim in trims]
-            self._ties_left[key] = torch.tensor(counts, device=device)
-        kept = kept_entries(magnitudes, thresholds, self._ties_left[key])
+            self._ties_left[key] = torch.tensor(counts, device=task_vectors.device)
+        ties_left = self._ties_left[key]  # more blocks may follow
+        if options["selection"] != "random":
+            return keep_largest(task_vectors, self.name, trims, ties_left)
+        draws = self._draw(SELECTION)
+        thresholds = draws.new_tensor([trim.threshold for trim in trims])
+        kept = kept_entries(draws, thresholds, ties_left)
         assert kept.ties_left is not None, "ties are counted"
-        self._ties_left[key] = kept.ties_left  # more blocks may follow
-        return task_vectors * kept.entries
+        self._ties_left[key] = kept.ties_left
+        return task_vectors.where(kept.entries, 0)
+
+    def _stretch(self, start: int, stop: int) -> Tensor:
+        stretch = Block(self._reading, self._piece, start, stop, None, {})
+        return stretch.raw_task_vectors()
 
     def _draw(self, purpose: str) -> Tensor:
-        parameter = f"{self.name}/{purpose}" if purpose else self.name
-        draws = [
-            uniform(self._reading.seed, expert, parameter, self.shape, start=self.start)
-            for expert in self._reading.experts
-        ]
-        return torch.stack(draws).to(self._reading.device)
+        key = "draw", purpose
+        if key not in self._found:
+            parameter = f"{self.name}/{purpose}" if purpose else self.name
+            seed, shape = self._reading.seed, self.shape
+            draws = [
+                uniform(seed, expert, parameter, shape, start=self.start)
+                for expert in self._reading.experts
+            ]
+            self._found[key] = torch.stack(draws).to(self._reading.device)
+        return self._found[key]
 
     def _statistic(self, argument: str) -> Tensor | None:
         if argument not in self._rows:

@@ -15,12 +15,12 @@ from mergegrid.blocks import Block, Reading
 from mergegrid.errors import InputError, MissingPrerequisiteError
 from mergegrid.layout import Vocabulary, make_layout
 from mergegrid.measured import ARGUMENTS, Measured, Statistics, is_covered
-from mergegrid.methods import get_method
 from mergegrid.methods.method import Method, Recipe
 from mergegrid.pieces import Piece, Span, read_ahead, spans
+from mergegrid.running_statistics import RunningVariance
 from mergegrid.sources import InMemory, Source
 from mergegrid.threads import one_thread
-from mergegrid.variant import TrimKey, Variant
+from mergegrid.variant import TrimKey, Variant, make_variant
 
 LOGGER = logging.getLogger("mergegrid")
 
@@ -42,6 +42,7 @@ class Cohort:
         seed: for methods that draw at random.
         device: where arithmetic happens.
         vocabulary: see `mergegrid.layout`.
+        running_variance: see `mergegrid.running_statistics`.
 
     Raises:
         InputError: if there is nothing to merge.
@@ -57,6 +58,7 @@ class Cohort:
         seed: int,
         device: torch.device,
         vocabulary: Vocabulary = "refuse",
+        running_variance: RunningVariance = "average",
     ) -> None:
         models = {f"expert {name!r}": source for name, source in experts.items()}
         if pretrained is not None:
@@ -72,6 +74,7 @@ class Cohort:
         self.layout = make_layout(models, self.reference, vocabulary)
         self.measured = Measured(statistics, list(experts), self.layout)
         self.statistics = statistics
+        self.running_variance: RunningVariance = running_variance
         self.reading = Reading(tuple(experts), seed, device)
         self.parameters = self.layout.parameters()
         """The parameters to merge, each tensor once, sorted."""
@@ -90,13 +93,16 @@ class Cohort:
 
         Returns:
             The merge.
+
+        Raises:
+            InputError: if an option has not as many values as it merges experts.
         """
         members = tuple(
             index
             for index, name in enumerate(self.experts)
             if experts is None or name in experts
         )
-        return Variant(get_method(recipe.method), recipe.options, members)
+        return make_variant(recipe, members, len(self.experts))
 
     def require(self, variant: Variant) -> None:
         """Check that everything is there that a merge cannot do without.
@@ -176,6 +182,7 @@ class Cohort:
                     argument: self._read(argument, span)
                     for argument in arguments[span.name]
                 },
+                self.layout.shapes[span.name],
             )
 
         if self._is_in_memory():

@@ -1,12 +1,14 @@
 """Depth: which layer of a model a parameter belongs to, and factors along the depth.
 
-LiNeS scales the merged task vector of layer l of L by scale + depth_scale l / (L - 1):
-shallow layers, which all tasks share, change less than deep ones. Parameters outside
-the layers (embeddings, final norms, projections) keep the scale itself.
+LiNeS scales the merged task vector of layer l of L by alpha + beta l / (L - 1): shallow
+layers, which all tasks share, change less than deep ones. Parameters outside the layers
+(embeddings, final norms, projections) have the factor alpha. Here alpha is the option
+`scale` and beta `depth_scale`; LiNeS itself has a scale of 1 and `match_norm`, which
+multiplies it (and not beta) by |sum of task vectors| / (M |merged task vector|).
 
 Source:
     Wang et al., "LiNeS: Post-training Layer Scaling Prevents Forgetting and Enhances
-    Model Merging", ICLR 2025, arXiv:2410.17146, eq. 3.
+    Model Merging", ICLR 2025, arXiv:2410.17146, eq. 3; alpha as in the authors' code.
 """
 
 import re
@@ -74,6 +76,7 @@ def scale_at(
     scale: float,
     depth_scale: float = 0.0,
     layer_scales: Sequence[float] | None = None,
+    norm_factor: float = 1.0,
 ) -> float:
     """Give the factor on one parameter's merged task vector.
 
@@ -83,14 +86,15 @@ def scale_at(
         scale: the factor outside the layers, and in the first layer.
         depth_scale: what is added to it in the last layer, and in proportion before.
         layer_scales: factors on the sum of both, interpolated over the layers.
+        norm_factor: factor on the scale alone.
 
     Returns:
         The factor.
     """
     if name not in positions:
-        return scale
+        return norm_factor * scale
     place, layers = positions[name]
-    scaled = scale + depth_scale * place / (layers - 1)
+    scaled = norm_factor * scale + depth_scale * place / (layers - 1)
     if layer_scales:
         scaled *= interpolate(layer_scales, positions[name])
     return scaled

@@ -123,6 +123,8 @@ def _option_lines(options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _allowed(facts: Mapping[str, Any]) -> str:
     if "enum" in facts:
         return f" ({' | '.join(map(str, facts['enum']))})"
+    # Of one value, where there may be several.
+    facts = {**facts.get("anyOf", [{}])[0], **facts}
     words = {
         "minimum": "from",
         "exclusiveMinimum": "above",

@@ -18,12 +18,13 @@ from mergegrid.blocks import Block
 from mergegrid.canonical import canonical_json
 from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError, UnknownNameError
-from mergegrid.finish import Finishing, norm_factor, unscaled
+from mergegrid.finish import Finishing, norm_factors, unscaled
 from mergegrid.measured import Statistics, is_covered
 from mergegrid.methods import METHODS, get_method
 from mergegrid.methods.method import Coverage, Method, Recipe
 from mergegrid.parameters import Parameters
 from mergegrid.passes import merge_pass
+from mergegrid.running_statistics import RunningVariance
 from mergegrid.sources import InMemory
 from mergegrid.surveying import measure
 from mergegrid.variant import Variant
@@ -73,6 +74,7 @@ def merge(
     seed: int = 0,
     task: str | None = None,
     device: torch.device | str = "cpu",
+    running_variance: RunningVariance = "average",
 ) -> Parameters:
     """Merge experts into one model.
 
@@ -91,6 +93,8 @@ def merge(
             expert and parameter alone.
         task: for methods that yield a model for each expert's task: the expert.
         device: where arithmetic happens.
+        running_variance: what becomes of running variances of normalization layers, see
+            `mergegrid.running_statistics`.
 
     Returns:
         New tensors on `device`, in the types of `pretrained`, or else of the first
@@ -106,7 +110,15 @@ def merge(
     named = _named(experts)
     checked = read_recipe(recipe)
     check_task(get_method(checked.method), task, named)
-    models = sweep(named, [checked], pretrained, statistics, seed=seed, device=device)
+    models = sweep(
+        named,
+        [checked],
+        pretrained,
+        statistics,
+        seed=seed,
+        device=device,
+        running_variance=running_variance,
+    )
     return next(made.parameters for made in models if made.task == task)
 
 
@@ -120,6 +132,7 @@ def sweep(
     seed: int = 0,
     device: torch.device | str = "cpu",
     memory: int = MEMORY,
+    running_variance: RunningVariance = "average",
 ) -> Iterator[Merged]:
     """Merge experts in several ways, at less than the price of several merges.
 
@@ -140,6 +153,7 @@ def sweep(
         device: see `merge`.
         memory: bytes of merged parameters to hold at a time; if not all recipes' fit,
             parameters are read again for the next ones.
+        running_variance: see `merge`.
 
     Returns:
         The merged models: for methods that yield one for each task, as many as experts,
@@ -162,6 +176,7 @@ def sweep(
         statistics or {},
         seed=seed,
         device=torch.device(device),
+        running_variance=running_variance,
     )
     groups: dict[str, Group] = {}
     for recipe, subset in zip(checked, of_recipes, strict=True):
@@ -333,24 +348,25 @@ def _merge_batch(cohort: Cohort, groups: Sequence[Group]) -> Iterator[Merged]:
 def _finish(
     cohort: Cohort, group: Group, merged: Mapping[str, Tensor], shared: float
 ) -> Iterator[Merged]:
-    finishing = Finishing(cohort, None)
+    finishing = Finishing(cohort, None, group.variant.members)
     names = list(cohort.experts)
     experts = tuple(names[index] for index in group.variant.members)
     tasks = experts if group.variant.method.per_task else (None,)
     for recipe in group.recipes:
         start = time.perf_counter()
-        factor = 1.0
+        factors = [1.0] * len(tasks)
         if recipe.options.get("match_norm"):
-            length = sum(
-                float(tensor.abs().sum(dtype=torch.float64))
+            parts = [
+                tensor.abs().sum(dim=-1, dtype=torch.float64).reshape(-1).cpu()
                 for tensor in merged.values()
-            )
-            factor = norm_factor(cohort, group.variant, length)
+            ]
+            lengths = torch.stack(parts).sum(dim=0).tolist()
+            factors = norm_factors(cohort, group.variant, lengths)
         for index, task in enumerate(tasks):
             rows = merged
             if task is not None:
                 rows = {name: tensor[index] for name, tensor in merged.items()}
-            model = finishing.model(recipe, rows, factor)
+            model = finishing.model(recipe, rows, factors[index])
             seconds = time.perf_counter() - start + shared / len(tasks)
             yield Merged(recipe, task, experts, model, seconds)
             start = time.perf_counter()

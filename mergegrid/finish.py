@@ -4,7 +4,7 @@ The scale is applied last, so that recipes that differ in it alone share everyth
 else; then values are cast, once, to the types of the pretrained model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from mergegrid.methods import get_method
 from mergegrid.methods.method import Recipe
 from mergegrid.methods.options import Option
 from mergegrid.parameters import Role
-from mergegrid.sources import read_whole
+from mergegrid.running_statistics import merge_running_statistic
 from mergegrid.variant import Variant
 
 FINISHING = frozenset({"scale", "depth_scale", "layer_scales", "match_norm"})
@@ -47,12 +47,24 @@ class Finishing:
         cohort: the experts.
         dtype: the type of the merged model's floating-point tensors; None for those of
             the pretrained model, or else of the first expert.
+        members: which of the cohort's experts are merged; None for all.
     """
 
-    def __init__(self, cohort: Cohort, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self,
+        cohort: Cohort,
+        dtype: torch.dtype | None,
+        members: Sequence[int] | None = None,
+    ) -> None:
         self.cohort = cohort
         self.dtype = dtype
         self.positions = layer_positions(cohort.layout.infos)
+        experts = [*cohort.experts.values()]
+        self.experts = experts if members is None else [experts[i] for i in members]
+        self.reference = (
+            self.experts[0] if cohort.pretrained is None else cohort.pretrained
+        )
+        """The model whose types the merged model takes, and what is copied."""
 
     def type_of(self, name: str) -> torch.dtype:
         """Tell the type of a merged tensor.
@@ -63,7 +75,7 @@ class Finishing:
         Returns:
             Its type.
         """
-        own = self.cohort.layout.infos[name].dtype
+        own = self.reference.infos[name].dtype
         return self.dtype if self.dtype and own.is_floating_point else own
 
     def stretch(
@@ -81,19 +93,20 @@ class Finishing:
             name: the parameter.
             merged: [entry], float32: of methods with a scale, the merged task vector.
             base: [entry], of methods with a scale, the pretrained parameter.
-            norm_factor: what brings the merged task vector to its norm.
+            norm_factor: factor on the scale, from `norm_factors`.
 
         Returns:
             [entry], in the type of the merged model, where `merged` is.
         """
         if base is not None:
             options = recipe.options
-            factor = norm_factor * scale_at(
+            factor = scale_at(
                 name,
                 self.positions,
                 scale=options["scale"],
                 depth_scale=options["depth_scale"],
                 layer_scales=options["layer_scales"],
+                norm_factor=norm_factor,
             )
             merged = torch.add(
                 base.to(merged.device, torch.float32), merged, alpha=factor
@@ -116,7 +129,7 @@ class Finishing:
         stop = layout.infos[name].entries
         if merges and start == stop:
             return None
-        return self.cohort.reference.read(name, start, stop).to(self.type_of(name))
+        return self.reference.read(name, start, stop).to(self.type_of(name))
 
     def averaged(self, name: str) -> Tensor:
         """Average a running statistic.
@@ -127,10 +140,10 @@ class Finishing:
         Returns:
             Flat, in the type of the merged model.
         """
-        rows = [
-            read_whole(source, name).float() for source in self.cohort.experts.values()
-        ]
-        return torch.stack(rows).mean(dim=0).reshape(-1).to(self.type_of(name))
+        merged = merge_running_statistic(
+            name, self.experts, self.cohort.running_variance
+        )
+        return merged.reshape(-1).to(self.type_of(name))
 
     def model(
         self, recipe: Recipe, merged: Mapping[str, Tensor], norm_factor: float
@@ -173,19 +186,23 @@ class Finishing:
         return finished
 
     def _base(self, name: str) -> Tensor:
-        return self.cohort.reference.read(name, 0, self.cohort.layout.entries(name))
+        return self.reference.read(name, 0, self.cohort.layout.entries(name))
 
 
-def norm_factor(cohort: Cohort, variant: Variant, merged: float) -> float:
-    """Tell what brings a merged task vector to the norm of the mean task vector.
+def norm_factors(
+    cohort: Cohort, variant: Variant, lengths: Sequence[float]
+) -> list[float]:
+    """Tell what brings merged task vectors to the norm of the mean task vector.
 
     Args:
         cohort: the experts.
         variant: the merge.
-        merged: L1 norm of the merged task vector.
+        lengths: L1 norm of the merged task vector; of methods that yield a model for
+            each task, of each task's.
 
     Returns:
-        |sum of task vectors| / (M |merged|), with LiNeS' L1 norms; 1 if that is 0 / 0.
+        |sum of task vectors| / (M |merged|) for each, with LiNeS' L1 norms; 1 where
+        nothing is merged.
     """
     members = list(variant.members)
     reading = {name: [variant] for name in cohort.parameters}
@@ -194,4 +211,6 @@ def norm_factor(cohort: Cohort, variant: Variant, merged: float) -> float:
         for block in cohort.blocks(piece, {}):
             total = block.raw_task_vectors()[members].sum(dim=0)
             summed += float(total.abs().sum(dtype=torch.float64))
-    return summed / (len(members) * merged) if merged > 0 else 1.0
+    return [
+        summed / (len(members) * length) if length > 0 else 1.0 for length in lengths
+    ]

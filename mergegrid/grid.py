@@ -17,6 +17,7 @@ from mergegrid.experiment import Block, Experiment, MethodChoice, Nested
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Method
 from mergegrid.methods.options import Option
+from mergegrid.methods.per_expert import check_number_of_values
 
 BEST = "best"
 """An option's value: the one that other cells over the same experts do best with on
@@ -269,6 +270,8 @@ def _options(
         known = {name: value for name, value in given.items() if name not in waits}
         # The recipe checks ranges and spells defaults out.
         spelt = dict(method.recipe(known).options)
+        for name in method.per_expert:
+            check_number_of_values(name, spelt[name], size)
         for name in waits:
             if name not in method.best:
                 raise InputError(f"{method.name}: {name} cannot be {BEST!r}.")

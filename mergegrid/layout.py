@@ -4,9 +4,13 @@ Names, shapes and kinds of types must agree; floating-point types may differ, si
 merging computes in float32. Everything that differs is listed at once. A difference in
 the number of rows alone - of vocabularies that were cut or padded - can be resolved by
 merging the rows that all models have.
+
+Factors of low-rank changes are refused: what merges is their product, and the product
+of merged factors is another matrix.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +30,9 @@ ENTRIES_LOOKED_AT = 64
 
 ENTRIES_COMPARED = 1 << 22
 """How many entries of two tensors are compared at a time."""
+
+FACTOR = re.compile(r"(?:^|[._])lora[_.](?:embedding_)?(?:A|B|down|up)\b")
+"""Part of the names of the factors of a low-rank change (LoRA)."""
 
 Vocabulary: TypeAlias = Literal["refuse", "intersect"]
 """What to do where models differ in their number of rows."""
@@ -88,7 +95,8 @@ def make_layout(
     Raises:
         InputError: if there is no model, or a model without parameters.
         LayoutError: if names, shapes or types differ, or the values of a tensor that
-            is copied; the message lists everything that differs.
+            is copied, or there are factors of low-rank changes; the message lists
+            everything.
     """
     drafted = draft_layout(models, reference, vocabulary)
     copied = [name for name, role in drafted.roles.items() if role is Role.COPIED]
@@ -113,7 +121,8 @@ def draft_layout(
 
     Raises:
         InputError: if there is no model, or a model without parameters.
-        LayoutError: if names, shapes or types differ.
+        LayoutError: if names, shapes or types differ, or there are factors of low-rank
+            changes.
     """
     if not models:
         raise InputError("There is nothing to merge: give at least one expert.")
@@ -209,9 +218,10 @@ def differences(
         vocabulary: see `make_layout`.
 
     Returns:
-        Every difference in names, shapes and kinds of types, in words.
+        Every difference in names, shapes and kinds of types, and every model that has
+        factors of low-rank changes, in words.
     """
-    return [*_differences(models, vocabulary)]
+    return [*_differences(models, vocabulary), *_factors(models)]
 
 
 def _differences(models: Mapping[str, Source], vocabulary: Vocabulary) -> Iterator[str]:
@@ -233,6 +243,17 @@ def _differences(models: Mapping[str, Source], vocabulary: Vocabulary) -> Iterat
                     f"the {model} has {name!r} in {_called(other)}, the {first} has it "
                     f"in {_called(one)}"
                 )
+
+
+def _factors(models: Mapping[str, Source]) -> Iterator[str]:
+    for model, source in models.items():
+        found = sorted(name for name in source.infos if FACTOR.search(name))
+        if found:
+            yield (
+                f"the {model} holds {len(found)} factors of low-rank changes, such as "
+                f"{found[0]!r}, which merge as products alone: multiply them into the "
+                f"model first"
+            )
 
 
 def _shape_difference(

@@ -35,7 +35,8 @@ from mergegrid.directories import new_directory
 from mergegrid.errors import InputError, LayoutError, NonFiniteError, UnknownNameError
 from mergegrid.layout import Layout, make_layout
 from mergegrid.methods import emr, magnitude_masking, tall_masks
-from mergegrid.methods.method import Need, Recipe
+from mergegrid.methods.method import Recipe
+from mergegrid.methods.per_expert import each
 from mergegrid.parameters import Parameters
 from mergegrid.sources import InMemory
 from mergegrid.statistics.trim import kept_entries, trim_thresholds
@@ -310,23 +311,25 @@ def _task_vectors(
 def _trimmed(changes: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
     """Trim as the engine does: the one place that knows of thresholds."""
     options = recipe.options
-    if Need.TRIM not in MASKING[recipe.method].needs_of(options):
+    if not MASKING[recipe.method].takes_trimmed(options):
         return {}
-    density = options["density"]
     number = len(next(iter(changes.values()), ()))
-    found = [
-        trim_thresholds({name: rows[at] for name, rows in changes.items()}, [density])
-        for at in range(number)
+    trims = [
+        trim_thresholds(
+            {name: rows[at] for name, rows in changes.items()},
+            [density],
+            fewest=int(options["selection"] == "at_least_one"),
+        )[density]
+        for at, density in enumerate(each("density", options["density"], number))
     ]
-    trims = [of_expert[density] for of_expert in found]
     trimmed: dict[str, Tensor] = {}
     for name, rows in changes.items():
         thresholds = rows.new_tensor([trim.threshold for trim in trims])
         ties = torch.tensor(
             [trim.ties_kept[name] for trim in trims], device=rows.device
         )
-        is_exact = options["selection"] == "exact"
-        kept = kept_entries(rows.abs(), thresholds, ties if is_exact else None)
+        keeps_ties = options["selection"] == "threshold"
+        kept = kept_entries(rows.abs(), thresholds, None if keeps_ties else ties)
         trimmed[name] = rows * kept.entries
     return trimmed
 

@@ -15,6 +15,7 @@ from mergegrid.mergekit_recipe import MergekitMerge, read_merge
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Need, Recipe
 from mergegrid.recipe_file import RecipeFile, check_directory_names
+from mergegrid.running_statistics import RunningVariance
 from mergegrid.safetensors_output import MOST_BYTES
 from mergegrid.sizes import parse_size
 
@@ -61,6 +62,9 @@ class MergeFile:
 
     vocabulary: Vocabulary = "refuse"
     """What to do where models differ in their number of rows."""
+
+    running_variance: RunningVariance = "average"
+    """What becomes of running variances of normalization layers."""
 
     most_bytes: int = MOST_BYTES
     """How large a file may be."""
@@ -132,6 +136,7 @@ def _of_recipe(path: Path, text: str, document: Mapping[str, Any]) -> MergeFile:
         is_nested=is_nested,
         output_dtype=getattr(torch, file.output_dtype) if file.output_dtype else None,
         vocabulary=file.vocabulary,
+        running_variance=file.running_variance,
         most_bytes=parse_size(file.max_shard_size),
         device=file.device,
     )

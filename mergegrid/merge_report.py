@@ -38,6 +38,7 @@ def make_report(
         **_recipes(inputs, recipes),
         "seed": file.seed,
         "vocabulary": file.vocabulary,
+        "running_variance": file.running_variance,
         "experts": {name: identity(found) for name, found in inputs.experts.items()},
         "pretrained": inputs.pretrained and identity(inputs.pretrained),
         "statistics": {

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.mergekit_parameters import Value
 from mergegrid.methods.options import Option
-from mergegrid.methods.weighting import NO_WEIGHT
+from mergegrid.methods.weighting import NO_WEIGHT, cancel
 
 Values: TypeAlias = Mapping[str, Any]
 """Every parameter of a method for one tensor: a number or boolean, or for those of
@@ -41,11 +41,9 @@ def _linear(values: Values) -> Translation:
     weights = values["weight"]
     if not values["normalize"]:
         return "average", {"weights": weights, "normalize": False}
-    total = sum(weights)
-    if abs(total) < NO_WEIGHT:
+    if cancel(weights):
         raise InputError("the weights add up to zero, by which normalize divides.")
-    # Only ratios matter: a negative sum turns all signs around.
-    return "average", {"weights": tuple(w if total > 0 else -w for w in weights)}
+    return "average", {"weights": weights}
 
 
 def _passthrough(values: Values) -> Translation:
@@ -70,7 +68,10 @@ def _task_arithmetic(values: Values) -> Translation:
 
 def _ties(values: Values) -> Translation:
     _refuse_rescaling(values)
-    return "ties", _agreeing(values) | {"density": _each(values["density"])}
+    return "ties", _agreeing(values) | {
+        "density": _each(values["density"]),
+        "selection": "at_least_one",
+    }
 
 
 def _dare_linear(values: Values) -> Translation:
@@ -142,14 +143,9 @@ def _window(values: Values) -> dict[str, Option]:
 
 def _masked(values: Values) -> dict[str, Option]:
     _refuse_rescaling(values)
-    # Where there is no room for both, outliers give way.
-    outliers = (
-        min(gamma, _one_minus(density))
-        for gamma, density in zip(values["gamma"], values["density"], strict=True)
-    )
     return {
         "keep": _each(values["density"]),
-        "outliers": _each(tuple(outliers)),
+        "outliers": _each(values["gamma"]),
         "extent": "tensor",
     }
 

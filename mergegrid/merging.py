@@ -74,6 +74,7 @@ def _cohort(inputs: Inputs) -> Cohort:
         seed=inputs.file.seed,
         device=torch.device(inputs.file.device),
         vocabulary=inputs.file.vocabulary,
+        running_variance=inputs.file.running_variance,
     )
     recipes = inputs.file.recipes(cohort.layout.infos)
     for recipe in {id(each): each for each in recipes.values()}.values():

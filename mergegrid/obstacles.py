@@ -1,7 +1,6 @@
 """Obstacles to a merge, and what is odd about it, beyond names and shapes."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,6 @@ from mergegrid.errors import InputError, StorageError
 from mergegrid.inputs import Inputs
 from mergegrid.model_config import differing_keys
 from mergegrid.sizes import show_size
-
-FACTOR = re.compile(r"\blora_(A|B|embedding_A|embedding_B)\b")
-"""Part of the names of LoRA's factors."""
 
 
 def quantized(inputs: Inputs) -> Iterator[InputError]:
@@ -53,7 +49,7 @@ def noted(inputs: Inputs) -> tuple[str, ...]:
     Returns:
         Each in words.
     """
-    return (*inputs.file.notes, *_factors(inputs), *_differing_configs(inputs))
+    return (*inputs.file.notes, *_differing_configs(inputs))
 
 
 def too_little_room(out: Path, size: int) -> Iterator[StorageError]:
@@ -75,17 +71,6 @@ def too_little_room(out: Path, size: int) -> Iterator[StorageError]:
             f"{out} has room for {show_size(free)}, but the merged model takes "
             f"{show_size(size)}."
         )
-
-
-def _factors(inputs: Inputs) -> Iterator[str]:
-    for label, found in inputs.models().items():
-        infos = inputs.sources[found.text].infos
-        if any(FACTOR.search(name) for name in infos):
-            yield (
-                f"The {label} holds factors of low-rank changes. Each is merged by "
-                f"itself, which is not the merge of their products: for that, merge "
-                f"models into which they were multiplied."
-            )
 
 
 def _differing_configs(inputs: Inputs) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Parameters: a model's tensors by name, and what merging does with each of them.
 
 * Floating-point tensors are merged.
-* Running statistics of normalization layers are not parameters: they are averaged, and
-  take no part in norms, thresholds or sign elections.
+* Running statistics of normalization layers are not parameters: they are averaged (see
+  `mergegrid.running_statistics`), and take no part in norms, thresholds or elections.
 * Counters of batches are copied from the pretrained model (or the first expert).
 * Other integers and booleans (position ids, masks) are copied too, and must be equal in
   every model.

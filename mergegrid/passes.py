@@ -124,7 +124,8 @@ def _without_merging(
     method = variant.method
     if not cohort.covers(variant, block.name):
         return _fallback(block, variant)
-    if method.scale is not None:  # a task vector of zero says the same
+    # Where there is a scale, a task vector of zero says the same.
+    if not method.keeps_equal(variant.options):
         return None
     members, with_base = readers_of(variant)
     is_unchanged = (

@@ -8,7 +8,7 @@ as far as a budget of bytes allows.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -40,6 +40,13 @@ class Piece:
     rows: dict[str, list[Tensor]]
     """Argument of methods (`experts`, `fisher`, ...) to flat tensors in their own
     types, one for each expert; `pretrained` and `signs` are a single one."""
+
+    shape: tuple[int, ...]
+    """The parameter's."""
+
+    marks: dict[object, Tensor] = field(default_factory=dict["object", Tensor])
+    """Of a parameter that is whole: which entries of its task vectors are left, by ways
+    of marking them; filled in where it is asked for."""
 
 
 def spans(names: Iterable[tuple[str, int, bool]]) -> Iterator[Span]:

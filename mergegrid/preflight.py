@@ -16,12 +16,11 @@ from mergegrid.footprint import bytes_to_read, peak_memory, total_flops
 from mergegrid.inputs import Inputs
 from mergegrid.layout import Layout, differences, draft_layout
 from mergegrid.measured import Measured, is_covered
-from mergegrid.methods import get_method
 from mergegrid.methods.method import Recipe
 from mergegrid.obstacles import noted, quantized, too_little_room
 from mergegrid.safetensors_output import plan_shards
 from mergegrid.streaming import output_infos
-from mergegrid.variant import Variant
+from mergegrid.variant import Variant, make_variant
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _counted(
 def _variants(recipes: Mapping[str, Recipe], experts: int) -> dict[str, Variant]:
     members = tuple(range(experts))
     each = {
-        id(recipe): Variant(get_method(recipe.method), recipe.options, members)
+        id(recipe): make_variant(recipe, members, experts)
         for recipe in recipes.values()
     }
     return {name: each[id(recipe)] for name, recipe in recipes.items()}

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from mergegrid.documents import Section
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.layout import Vocabulary
+from mergegrid.running_statistics import RunningVariance
 from mergegrid.sizes import parse_size
 
 
@@ -67,6 +68,10 @@ class RecipeFile(Section):
     """What to do where models differ in their number of rows alone: `intersect` merges
     the rows that all have; the rest is the pretrained model's, or else the first
     expert's."""
+
+    running_variance: RunningVariance = "average"
+    """What becomes of running variances of normalization layers: `total` adds the
+    variance of the experts' means."""
 
     max_shard_size: str | int = "5GB"
     """How large a file of the merged model may be."""

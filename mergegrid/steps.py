@@ -15,6 +15,7 @@ from mergegrid.experiment import Experiment
 from mergegrid.grid import Cell, Choosers, expand
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Need
+from mergegrid.methods.per_expert import each
 from mergegrid.suites.suite import Task
 
 VERSIONS = {
@@ -314,7 +315,8 @@ class _Measured:
             # The pretrained model's artifact says how to build the model.
             parents = (model.key, self.pretrain.key, self.data.key)
         elif kind == "trim":
-            density = cell.options["density"]
+            densities = each("density", cell.options["density"], len(cell.experts))
+            density = densities[cell.experts.index(expert)]
             inputs |= {"pretrained": self.pretrain.key, "density": density}
             parents = (model.key, self.pretrain.key)
             label = f"{expert} at {density}"

@@ -11,7 +11,7 @@ from torch import Tensor
 from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError, NonFiniteError
-from mergegrid.finish import Finishing, norm_factor
+from mergegrid.finish import Finishing, norm_factors
 from mergegrid.layout import Layout
 from mergegrid.methods.method import Recipe
 from mergegrid.parameters import Role
@@ -87,11 +87,12 @@ def stream(
         cohort.explain(uniform)
         variants = dict.fromkeys(variants, uniform)
         found = measure(cohort, [uniform])
-        factor = _norm_factor(cohort, uniform, found)
+        factors = _norm_factors(cohort, uniform, found)
     else:
         for name, variant in variants.items():
             _refuse_whole_model(name, variant)
-        found, factor = Measurements({0: Whole()}), 1.0
+        found = Measurements({0: Whole()})
+        factors = [1.0] * len(cohort.experts)
     total = sum(cohort.layout.entries(name) for name in cohort.parameters)
     done = 0
     rows = {expert: row for row, expert in enumerate(cohort.experts)}
@@ -104,6 +105,7 @@ def stream(
             base = block.pretrained().reshape(-1) if is_scaled else None
             for task, sink in sinks.items():
                 merged = stretch if task is None else stretch[rows[task]]
+                factor = factors[0 if task is None else rows[task]]
                 finished = finishing.stretch(recipes[name], name, merged, base, factor)
                 _refuse_overflow(name, finished)
                 writer.write([sink], name, block.start, finished)
@@ -155,17 +157,17 @@ def _refuse_whole_model(name: str, variant: Variant) -> None:
         )
 
 
-def _norm_factor(cohort: Cohort, variant: Variant, found: Measurements) -> float:
+def _norm_factors(cohort: Cohort, variant: Variant, found: Measurements) -> list[float]:
+    models = len(cohort.experts) if variant.method.per_task else 1
     if not variant.options.get("match_norm"):
-        return 1.0
-    merged = 0.0
+        return [1.0] * models
+    lengths = torch.zeros(models, dtype=torch.float64)
 
     def add(_: int, __: Block, stretch: Tensor) -> None:
-        nonlocal merged
-        merged += float(stretch.abs().sum(dtype=torch.float64))
+        lengths.add_(stretch.abs().sum(dim=-1, dtype=torch.float64).reshape(-1).cpu())
 
     merge_pass(cohort, {name: {0: variant} for name in cohort.parameters}, found, add)
-    return norm_factor(cohort, variant, merged)
+    return norm_factors(cohort, variant, lengths.tolist())
 
 
 def _aliases(cohort: Cohort) -> dict[str, list[str]]:

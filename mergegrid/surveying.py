@@ -17,6 +17,7 @@ from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
 from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.per_expert import each
 from mergegrid.methods.survey import Survey
 from mergegrid.pieces import Piece
 from mergegrid.statistics.trim import TrimThreshold, thresholds_of
@@ -104,9 +105,7 @@ def survey_tensor(
             assert isinstance(squares, Tensor), "a piece has a block"
             own.norms = squares.sqrt()
         if method.trims(options):
-            density = options["density"]
-            found = _thresholds(cohort, variant, lambda: [piece], [density])
-            own.trims = [of_expert[density] for of_expert in found]
+            own.trims = _trims(cohort, variant, [variant], lambda: [piece])[0]
     for survey_name, survey in method.surveys.items():
         if survey.is_asked(options) and survey.is_per_tensor(options):
             for block in _pass_blocks(cohort, variant, piece, {}):
@@ -197,17 +196,15 @@ def _find_trims(
         if given is not None:
             wholes[number].trims = given
             continue
-        is_random = options["selection"] == "random"
-        kind = (is_random, *sparsify_key(method, options))
+        kind = (options["selection"], *sparsify_key(method, options))
         waiting.setdefault(kind, []).append(number)
     for numbers in waiting.values():
         first = variants[numbers[0]]
-        densities = sorted({variants[i].options["density"] for i in numbers})
         reading = {name: [first] for name in cohort.parameters}
-        found = _thresholds(cohort, first, partial(cohort.pieces, reading), densities)
-        for number in numbers:
-            density = variants[number].options["density"]
-            wholes[number].trims = [of_expert[density] for of_expert in found]
+        alike = [variants[number] for number in numbers]
+        found = _trims(cohort, first, alike, partial(cohort.pieces, reading))
+        for number, trims in zip(numbers, found, strict=True):
+            wholes[number].trims = trims
 
 
 def _given_trims(
@@ -216,36 +213,39 @@ def _given_trims(
     if Need.TRIM not in method.needs_of(options):
         return None
     given = cohort.statistics.get(Need.TRIM, {})
-    density = options["density"]
-    if any(density not in given.get(expert, {}) for expert in cohort.experts):
+    densities = each("density", options["density"], len(cohort.experts))
+    wanted = [*zip(cohort.experts, densities, strict=True)]
+    if any(density not in given.get(expert, {}) for expert, density in wanted):
         return None
-    first_name = cohort.layout.first_name
     # A threshold measured on a tied tensor may name it otherwise.
-    return [
-        TrimThreshold(
-            given[expert][density].threshold,
-            {
-                first_name.get(name, name): count
-                for name, count in given[expert][density].ties_kept.items()
-            },
-        )
-        for expert in cohort.experts
-    ]
+    names = cohort.layout.first_name
+    return [given[expert][density].renamed(names) for expert, density in wanted]
 
 
-def _thresholds(
+def _trims(
     cohort: Cohort,
     variant: Variant,
+    variants: Sequence[Variant],
     pieces: Callable[[], Iterable[Piece]],
-    densities: Sequence[float],
-) -> list[dict[float, TrimThreshold]]:
+) -> list[list[TrimThreshold]]:
+    """Find thresholds for merges that differ in their densities alone."""
+    densities = [
+        each("density", alike.options["density"], len(cohort.experts))
+        for alike in variants
+    ]
+    fewest = int(variant.options["selection"] == "at_least_one")
+
     def magnitudes() -> Iterator[tuple[str, Tensor]]:
         for piece in pieces():
             for block in _pass_blocks(cohort, variant, piece, {}):
                 found = block.magnitudes(variant.method, variant.options)
                 yield block.name, found.reshape(len(found), -1)
 
-    return thresholds_of(magnitudes, len(cohort.experts), densities)
+    found = thresholds_of(magnitudes, [*zip(*densities, strict=True)], fewest=fewest)
+    return [
+        [by_density[density] for by_density, density in zip(found, own, strict=True)]
+        for own in densities
+    ]
 
 
 def _pass_blocks(

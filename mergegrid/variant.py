@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods import get_method
+from mergegrid.methods.method import Method, Need, Recipe
 from mergegrid.methods.options import Option
+from mergegrid.methods.per_expert import check_number_of_values, spread
 from mergegrid.statistics.trim import TrimThreshold
 
 TrimKey = tuple[object, ...]
@@ -21,7 +23,8 @@ class Variant:
     """The method."""
 
     options: Mapping[str, Option]
-    """Every option of the method."""
+    """Every option of the method. Those that may have one value for each expert have
+    one for each of `members`; if they are about task vectors, of the whole cohort."""
 
     members: tuple[int, ...]
     """Which of a cohort's experts it merges, in the cohort's order."""
@@ -32,6 +35,7 @@ class Variant:
         method, options = self.method, self.options
         return (
             method.is_whole_tensor(options)
+            or method.mark is not None
             or options.get("scope") == "tensor"
             or any(
                 survey.is_per_tensor(options) and survey.is_asked(options)
@@ -43,6 +47,32 @@ class Variant:
     def reads_pretrained(self) -> bool:
         """Whether the pretrained parameters are read to merge."""
         return Need.PRETRAINED in self.method.needs_of(self.options)
+
+
+def make_variant(recipe: Recipe, members: tuple[int, ...], experts: int) -> Variant:
+    """Make a recipe a merge of a cohort.
+
+    Args:
+        recipe: the recipe.
+        members: which of the experts it merges, in the cohort's order.
+        experts: how many there are.
+
+    Returns:
+        The merge.
+
+    Raises:
+        InputError: if an option has not as many values as it merges experts.
+    """
+    method = get_method(recipe.method)
+    options = dict(recipe.options)
+    # Task vectors are sparsified and trimmed for all merges of the cohort together.
+    shared = {"density", *method.sparsified_options}
+    for name in method.per_expert:
+        values = options[name]
+        check_number_of_values(name, values, len(members))
+        if name in shared and isinstance(values, tuple):
+            options[name] = spread(values, members, experts)
+    return Variant(method, options, members)
 
 
 @dataclass
@@ -69,10 +99,11 @@ def sparsify_key(method: Method, options: Mapping[str, Option]) -> TrimKey:
     Returns:
         Equal for recipes whose task vectors are the same.
     """
-    if method.sparsify is None:
+    function = method.sparsify or method.mark
+    if function is None:
         return ()
     return (
-        method.sparsify.__qualname__,
+        function.__qualname__,
         *((name, options[name]) for name in method.sparsified_options),
     )
 

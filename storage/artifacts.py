@@ -5,8 +5,9 @@
     damaged/<key>/...                       what did not match its manifest
 
 Two writers of one key never touch each other's payloads, since different bytes live in
-different folders; whichever manifest stands decides. So nothing rests on locks or on
-conditional writes, which S3 servers implement in different ways or not at all.
+different folders; whichever manifest stands decides. Where the server knows conditional
+writes that is the first one, and the other writers go on with it; but nothing rests on
+that, or on locks, since S3 servers implement them in different ways or not at all.
 """
 
 import logging
@@ -188,14 +189,16 @@ class ArtifactStore:
             self._set_aside(key, None)
             raise DamagedArtifactError(key, str(error)) from None
 
-    def path(self, key: str) -> Path:
+    def path(self, key: str, *, keep: bool = False) -> Path:
         """Give a local directory with an artifact's payloads, digests checked.
 
         A file is checked once per process and again when it changes. The files of a
-        bucket are copied to the root's cache. Never change a file there.
+        bucket are copied to the root's cache, which is kept within a size: open them
+        soon, or say that you need them for longer. Never change a file there.
 
         Args:
             key: the artifact.
+            keep: whether its files must stay for as long as this process lives.
 
         Returns:
             The directory.
@@ -206,12 +209,14 @@ class ArtifactStore:
         """
         with self._locks[key]:
             manifest = self.manifest(key)
-            fault = self._copies.fetch(_folder(manifest), manifest.payloads)
+            fault = self._copies.fetch(_folder(manifest), manifest.payloads, keep=keep)
             if fault is not None:
                 # Bytes are damaged on their way, too, and somebody may have replaced
                 # the artifact since its manifest was read.
                 manifest = self._fresh(key) or manifest
-                fault = self._copies.fetch(_folder(manifest), manifest.payloads)
+                fault = self._copies.fetch(
+                    _folder(manifest), manifest.payloads, keep=keep
+                )
             if fault is not None:
                 self._set_aside(key, manifest)
                 raise DamagedArtifactError(key, fault)
@@ -270,11 +275,15 @@ class ArtifactStore:
 
     def _publish(self, manifest: Manifest, directory: Path) -> Manifest:
         key, data = manifest.key, manifest.encode()
+        path = f"artifacts/{key}/manifest.json"
         if not self.missing({key}):
             return self.manifest(key)
         for name in manifest.payloads:
             self.root.put_file(directory / name, f"{_folder(manifest)}/{name}")
-        self.root.write(f"artifacts/{key}/manifest.json", data)
+        if not self.root.create(path, data):
+            if not self.missing({key}):  # somebody else was faster
+                return self.manifest(key)
+            self.root.write(path, data)
         self._manifests[key] = manifest
         return manifest
 

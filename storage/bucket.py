@@ -1,60 +1,31 @@
 """Files in an S3 bucket, or anything else that fsspec reaches over a network."""
 
-import errno
+import math
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import fsspec
-from botocore.exceptions import (
-    BotoCoreError,
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
-from botocore.exceptions import ConnectionError as NoConnectionError
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
-from fsspec.exceptions import FSTimeoutError
+
+from storage.bucket_errors import plain_errors
 
 _PROBE_SECONDS = 6.0
 _PATIENT = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 3}}
 _HASTY = {"connect_timeout": 3, "read_timeout": 4, "retries": {"max_attempts": 0}}
 
+_PART_BYTES = 16 << 20
+"""A file of two of these or more is sent and fetched in parts, several at a time."""
 
-@contextmanager
-def _plain_errors() -> Generator[None]:
-    # Botocore's errors are no OSErrors, and its texts may hold a URL with a password.
-    try:
-        yield
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        raise PermissionError(
-            errno.EACCES,
-            "there are no credentials; set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-        ) from error
-    except (HTTPClientError, NoConnectionError) as error:
-        url = urlsplit(str(error.kwargs.get("endpoint_url") or ""))
-        name = url.hostname or "the server"
-        server = f"{name}:{url.port}" if url.port else name
-        words = f"{server} does not answer"
-        if type(error) is HTTPClientError:  # none of the known causes
-            words = f"the connection to {server} failed"
-        raise ConnectionError(errno.ECONNABORTED, words) from error
-    except FSTimeoutError as error:
-        raise TimeoutError(errno.ETIMEDOUT, "the server does not answer") from error
-    except PermissionError as error:
-        words = f"permission denied ({error.strerror or error})"
-        raise PermissionError(errno.EACCES, words) from error
-    except BotoCoreError as error:
-        words = f"the AWS settings cannot be used ({type(error).__name__})"
-        raise OSError(errno.EINVAL, words) from error
-    except ValueError as error:  # botocore's word for a malformed endpoint
-        raise OSError(errno.EINVAL, "the endpoint's URL is malformed") from error
+_PARTS_AT_ONCE = 8
+_MOST_PARTS = 10_000
+"""An S3 server takes no more parts of one file than that."""
 
 
 class Bucket:
@@ -104,7 +75,7 @@ class Bucket:
         is_asynchronous = isinstance(files, AsyncFileSystem)
         limit: Any = {"timeout": _PROBE_SECONDS} if is_asynchronous else {}
         path = self._path(f"probe-{uuid4().hex}")
-        with _plain_errors():
+        with plain_errors():
             if create:
                 files.pipe_file(path, b"", **limit)
                 files.rm_file(path, **limit)
@@ -120,8 +91,10 @@ class Bucket:
         Returns:
             The bytes.
         """
-        with _plain_errors():
-            return cast(bytes, self._files.cat_file(self._path(path)))
+        with plain_errors():
+            # With more than one request at a time, s3fs asks for the size first.
+            options: Any = {"max_concurrency": 1} if self._is_s3 else {}
+            return cast(bytes, self._files.cat_file(self._path(path), **options))
 
     def get(self, path: str, local: Path) -> None:
         """Copy a file out.
@@ -130,8 +103,8 @@ class Bucket:
             path: the file.
             local: where the copy goes.
         """
-        with _plain_errors():
-            self._files.get_file(self._path(path), str(local))
+        with plain_errors():
+            self._files.get_file(self._path(path), str(local), **self._in_parts())
 
     def write(self, path: str, data: bytes) -> None:
         """Store bytes under a name.
@@ -140,8 +113,30 @@ class Bucket:
             path: the name.
             data: the bytes.
         """
-        with _plain_errors():
+        with plain_errors():
             self._files.pipe_file(self._path(path), data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Store bytes under a new name, as far as the server can tell that it is new.
+
+        Args:
+            path: the name.
+            data: the bytes.
+
+        Returns:
+            False if the name exists; True if the bytes are stored, by a server that
+            knows no conditional writes even if it did exist.
+        """
+        if self._is_s3:
+            with suppress(NotImplementedError):
+                try:
+                    with plain_errors():
+                        self._files.pipe_file(self._path(path), data, mode="create")
+                except FileExistsError:
+                    return False
+                return True
+        self.write(path, data)
+        return True
 
     def put(self, local: Path, path: str) -> None:
         """Store a copy of a local file under a name.
@@ -151,8 +146,9 @@ class Bucket:
             path: the name.
         """
         # An exception inside `with open(path, "wb")` would store what came before it.
-        with _plain_errors():
-            self._files.put_file(str(local), self._path(path))
+        with plain_errors():
+            options = self._in_parts(local.stat().st_size)
+            self._files.put_file(str(local), self._path(path), **options)
 
     def move(self, path: str, target: str) -> None:
         """Rename a file.
@@ -161,7 +157,7 @@ class Bucket:
             path: the file.
             target: its new name.
         """
-        with _plain_errors():
+        with plain_errors():
             self._files.cp_file(self._path(path), self._path(target))
             self._files.rm_file(self._path(path))
 
@@ -171,7 +167,7 @@ class Bucket:
         Args:
             path: the file.
         """
-        with _plain_errors(), suppress(FileNotFoundError):
+        with plain_errors(), suppress(FileNotFoundError):
             self._files.rm_file(self._path(path))
 
     def find(self, prefix: str) -> dict[str, int]:
@@ -183,8 +179,71 @@ class Bucket:
         Returns:
             Sizes in bytes by path.
         """
+        return {path: int(found["size"]) for path, found in self._list(prefix)}
+
+    def times(self, prefix: str) -> dict[str, float]:
+        """Say when the files in a directory and below were written.
+
+        Args:
+            prefix: the directory; empty for all.
+
+        Returns:
+            Seconds since 1970, by the server's clock, by path.
+        """
+        return {path: _time_of(found) for path, found in self._list(prefix)}
+
+    def uploads(self) -> dict[tuple[str, str], float]:
+        """List the uploads in parts that were begun and neither ended nor given up.
+
+        Returns:
+            When each was begun, in seconds since 1970, by path and identifier.
+        """
+        if not self._is_s3:
+            return {}
+        start = self._path("")
+        bucket, _, base = start.partition("/")
+        found = dict[tuple[str, str], float]()
+        position: dict[str, str] = {}
+        while True:
+            with plain_errors():
+                page: Any = cast("Any", self._files).call_s3(
+                    "list_multipart_uploads",
+                    Bucket=bucket,
+                    Prefix=f"{base}/" if base else "",
+                    **position,
+                )
+            for upload in page.get("Uploads", ()):
+                path = f"{bucket}/{upload['Key']}".removeprefix(f"{start}/")
+                found[path, upload["UploadId"]] = upload["Initiated"].timestamp()
+            if not page.get("IsTruncated"):
+                return found
+            position = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
+
+    def abort(self, path: str, upload: str) -> None:
+        """Give an upload in parts up, and free what it has stored.
+
+        Args:
+            path: of the file that was to be.
+            upload: its identifier.
+        """
+        bucket, _, key = self._path(path).partition("/")
+        with plain_errors(), suppress(FileNotFoundError):
+            cast("Any", self._files).call_s3(
+                "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload
+            )
+
+    def _in_parts(self, size: int = 0) -> dict[str, Any]:
+        if not self._is_s3:
+            return {}
+        part = max(_PART_BYTES, math.ceil(size / _MOST_PARTS))
+        return {"chunksize": part, "max_concurrency": _PARTS_AT_ONCE}
+
+    def _list(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         start = f"{self._path('')}/"
-        with _plain_errors():
+        with plain_errors():
             # Without a prefix, s3fs asks twice more about a folder that is empty.
             parent, _, name = self._path(prefix).rpartition("/")
             path = self._path(prefix)
@@ -192,8 +251,17 @@ class Bucket:
             if self._is_s3 and parent:
                 path, options = parent, {"prefix": f"{name}/"}
             found: Any = self._files.find(path, detail=True, **options)
-        return {
-            name.removeprefix(start): int(details["size"])
-            for name, details in found.items()
-            if details["type"] == "file"
-        }
+        for name, details in found.items():
+            if details["type"] == "file":
+                yield name.removeprefix(start), details
+
+
+def _time_of(details: Mapping[str, Any]) -> float:
+    # The name of the field is a matter of the protocol.
+    for field in ("LastModified", "mtime", "created"):
+        time = details.get(field)
+        if isinstance(time, datetime):
+            return time.timestamp()
+        if isinstance(time, int | float):
+            return float(time)
+    return math.inf  # never older than anything

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from storage.directory import place, temporary_file
 from storage.manifest import Payload
+from storage.room import Room
 from storage.root import Root
 
 
@@ -12,7 +13,7 @@ class Copies:
     """The payloads under a root as local files, each checked once per process.
 
     The files of a local root are used where they are, those of a bucket are copied to
-    the root's cache.
+    the root's cache, which is kept within a size.
 
     Args:
         root: where the payloads are stored.
@@ -25,21 +26,29 @@ class Copies:
         self.base = root.local or root.cache
         self._root = root
         self._checked = dict[Path, tuple[int, int]]()
+        self._room = Room(root.cache / "artifacts", root.staging)
 
-    def fetch(self, folder: str, payloads: Mapping[str, Payload]) -> str | None:
+    def fetch(
+        self, folder: str, payloads: Mapping[str, Payload], *, keep: bool
+    ) -> str | None:
         """Make sure that payloads are in `base / folder`, byte for byte.
 
         Args:
             folder: where they are, relative to the root and to `base`.
             payloads: what each file must hold.
+            keep: whether copies stay for as long as this process lives; otherwise they
+                may go when it has asked for many others.
 
         Returns:
             What is wrong with the stored payloads, or None.
         """
+        if self._root.local is None:
+            self._room.hold(self.base / folder, keep=keep)
         for name, payload in payloads.items():
             path = self.base / folder / name
             fault = self._check_once(path, payload)
             if fault is not None and self._root.local is None:
+                self._room.make(payload.size)
                 fault = self._copy(f"{folder}/{name}", path, payload)
             if fault is not None:
                 return f"{name} {fault}"

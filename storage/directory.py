@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -142,6 +142,31 @@ class Directory:
             temporary.write_bytes(data)
             place(temporary, self._path / path)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Store bytes under a new name.
+
+        Args:
+            path: the name.
+            data: the bytes.
+
+        Returns:
+            False if the name exists; True if the bytes are stored, by a file system
+            without links even if it did exist.
+        """
+        target = self._path / path
+        with temporary_file(self._temporary) as temporary:
+            temporary.write_bytes(data)
+            flush(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            except OSError:
+                place(temporary, target)
+            flush(target.parent)
+        return True
+
     def put(self, local: Path, path: str) -> None:
         """Store a copy of a local file under a name.
 
@@ -184,7 +209,36 @@ class Directory:
         Returns:
             Sizes in bytes by path.
         """
-        sizes = dict[str, int]()
+        return {path: status.st_size for path, status in self._list(prefix)}
+
+    def times(self, prefix: str) -> dict[str, float]:
+        """Say when the files in a directory and below were written.
+
+        Args:
+            prefix: the directory; empty for all.
+
+        Returns:
+            Seconds since 1970, by path.
+        """
+        return {path: status.st_mtime for path, status in self._list(prefix)}
+
+    def uploads(self) -> dict[tuple[str, str], float]:
+        """List uploads in parts; a directory has none.
+
+        Returns:
+            Nothing.
+        """
+        return {}
+
+    def abort(self, path: str, upload: str) -> None:
+        """Give an upload in parts up; a directory has none.
+
+        Args:
+            path: of the file that was to be.
+            upload: its identifier.
+        """
+
+    def _list(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         skipped = str(self._temporary.parent)
         start = len(f"{self._path}{os.sep}")
         pending = [str(self._path / prefix)]
@@ -197,5 +251,4 @@ class Directory:
                         continue
                     with suppress(FileNotFoundError):
                         path = entry.path[start:].replace(os.sep, "/")
-                        sizes[path] = entry.stat().st_size
-        return sizes
+                        yield path, entry.stat()

@@ -6,7 +6,7 @@ when they were read: a database that was brought up to date in steps equals one 
 built at once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import duckdb
@@ -60,7 +60,7 @@ def ingest(
             f"CREATE TEMP TABLE staged_{table} AS SELECT * FROM {table} LIMIT 0"
         )
     columns = {table: _arrow_schema(connection, table) for table in KEYS}
-    for names, batch in _batches(records):
+    for names, batch in _batches(records, columns):
         for table, rows in batch.items():
             _insert(
                 connection,
@@ -87,19 +87,14 @@ def summarize(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _batches(
-    records: Iterable[tuple[str, Sequence[Row]]],
+    records: Iterable[tuple[str, Sequence[Row]]], columns: Mapping[str, pa.Schema]
 ) -> Iterator[tuple[list[str], dict[str, list[Row]]]]:
     names: list[str] = []
     batch: dict[str, list[Row]] = {table: [] for table in KEYS}
     count = 0
     for name, rows in records:
         for row in rows:
-            if row["table"] not in KEYS or row["schema_version"] > SCHEMA_VERSION:
-                raise ResultsError(
-                    f"The record {name} holds a row of {row['table']!r}, version "
-                    f"{row['schema_version']}, which this version of mergegrid does "
-                    "not know; use the version that wrote it, or a newer one."
-                )
+            _check(row, name, columns)
             batch[row["table"]].append(row | {"record": name})
         names.append(name)
         count += len(rows)
@@ -107,6 +102,24 @@ def _batches(
             yield names, batch
             names, batch, count = [], {table: [] for table in KEYS}, 0
     yield names, batch
+
+
+def _check(row: Row, record: str, columns: Mapping[str, pa.Schema]) -> None:
+    # A column that nobody knows would be dropped without a word.
+    table, version = str(row.get("table")), row.get("schema_version")
+    unknown = ""
+    if table not in columns:
+        unknown = f"a row of {table!r}"
+    elif version != SCHEMA_VERSION:
+        unknown = f"a row of {table}, version {version}"
+    elif more := row.keys() - {"table", "schema_version", *columns[table].names}:
+        unknown = f"a row of {table} with {', '.join(sorted(more))}"
+    if unknown:
+        raise ResultsError(
+            f"The record {record} holds {unknown}, which this version of mergegrid "
+            "does not know; use the version that wrote it, or a newer one, or move the "
+            "record out of the ledger."
+        )
 
 
 def _settle(connection: duckdb.DuckDBPyConnection, table: str) -> None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from mergegrid.canonical import canonical_json
+from mergegrid.errors import StorageError
 from storage.root import Root
 from storage.segments import Segment, Segments
 
@@ -32,7 +33,9 @@ SCHEMA_VERSION = 1
 """The columns that rows are written with."""
 
 _LOG = logging.getLogger("mergegrid")
-_FOLDER = "records/v1"
+_RECORDS = "records"
+_FOLDER = f"{_RECORDS}/v1"
+_LAYOUT = re.compile(r"records/v\d+/")
 _THREADS = 16  # 12,000 small records: 13 s from a bucket, 1 s from a disk
 _BATCH = 512  # records in memory at a time
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -165,8 +168,19 @@ class Ledger:
 
         Returns:
             Their names.
+
+        Raises:
+            StorageError: if another version of mergegrid has laid them out otherwise.
         """
-        return {_name(path) for path in self.root.find(_FOLDER)}
+        paths = self.root.find(_RECORDS).keys()
+        records = {path for path in paths if path.startswith(f"{_FOLDER}/")}
+        for path in paths - records:
+            if _LAYOUT.match(path):
+                raise StorageError(
+                    f"{self.root.url} holds {path}, which this version of mergegrid "
+                    "cannot read; use the version that wrote it, or a newer one."
+                )
+        return {_name(path) for path in records}
 
     def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Read records that lie in files of their own.

@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mergegrid.canonical import canonical_json, digest
+from mergegrid.errors import StorageError
 from storage.tensors import layout
 
 
@@ -118,15 +119,22 @@ class Manifest(BaseModel):
 
         Raises:
             ValueError: if it was truncated, altered or belongs to another artifact.
+            StorageError: if another version of mergegrid wrote it.
         """
         try:
             fields = json.loads(data)
             expected = fields.pop("digest")
-            manifest = cls.model_validate(fields)
         except (ValueError, AttributeError, KeyError, TypeError):
             raise ValueError("its manifest cannot be read") from None
         if digest(fields) != expected:
             raise ValueError("its manifest was altered")
+        try:
+            manifest = cls.model_validate(fields)
+        except ValidationError:  # whole, and yet not ours: not damage
+            raise StorageError(
+                f"The artifact {key} was described by another version of mergegrid; "
+                "use that one or a newer one, or remove the artifact."
+            ) from None
         if manifest.key != key:
             raise ValueError(f"its manifest is that of {manifest.key}")
         return manifest

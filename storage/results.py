@@ -14,16 +14,14 @@ import shutil
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import duckdb
 
 from mergegrid.errors import ResultsError
+from storage.asking import Answer, answer, asking, one_line
 from storage.ingest import Row, ingest, make_tables, summarize
 from storage.schema import schema_digest
-
-Answer: TypeAlias = tuple[list[str], list[tuple[Any, ...]]]
-"""Names of the columns, and the rows."""
 
 DATABASE = "results.duckdb"
 
@@ -110,19 +108,17 @@ class Results:
             Names of the columns, and the rows.
 
         Raises:
-            ResultsError: if there is no database, it cannot be read, or DuckDB does
-                not accept the statement.
+            ResultsError: if there is no database, it cannot be read or was made by
+                another version, or DuckDB does not accept the statement.
         """
         if not self.path.exists():
             raise ResultsError(f"There are no results at {self.path} yet; {_MEND}")
-        with _reading(self.path) as connection:
-            _check(connection, self.path)
-            try:
-                cursor = connection.execute(sql, parameters)
-                columns = [column[0] for column in cursor.description or ()]
-                return columns, cursor.fetchall()
-            except duckdb.Error as error:
-                raise ResultsError(f"DuckDB: {_one_line(error)}") from error
+        with asking(self.path, mend=_MEND) as connection:
+            if _schema_of(connection, self.path) != schema_digest():
+                raise ResultsError(
+                    f"{self.path} was made by another version of mergegrid; {_MEND}"
+                )
+            return answer(connection, sql, parameters)
 
     def _update(self, *, anew: bool) -> Path:
         try:
@@ -130,15 +126,15 @@ class Results:
             with _locked(self._cache / f"{DATABASE}.lock"):
                 self._publish(anew=anew)
         except OSError as error:
-            reason = error.strerror or _one_line(error)
+            reason = error.strerror or one_line(error)
             raise ResultsError(f"Cannot write {self.path}: {reason}.") from error
         return self.path
 
     def _publish(self, *, anew: bool) -> None:
         known, version = set[str](), ""
         if self.path.exists() and not anew:
-            with _reading(self.path) as connection:
-                version = _check(connection, self.path)
+            with asking(self.path, mend=_MEND) as connection:
+                version = _schema_of(connection, self.path)
                 rows = connection.execute("SELECT record FROM ingested").fetchall()
                 known = {name for (name,) in rows}
         listed = self._ledger.list()
@@ -163,7 +159,7 @@ class Results:
                     connection.execute("CHECKPOINT")
                 except duckdb.Error as error:
                     raise ResultsError(
-                        f"Cannot build {self.path}: {_one_line(error)}"
+                        f"Cannot build {self.path}: {one_line(error)}"
                     ) from error
             _sync(draft)
             draft.replace(self.path)
@@ -173,25 +169,7 @@ class Results:
             draft.with_name(f"{draft.name}.wal").unlink(missing_ok=True)
 
 
-@contextmanager
-def _reading(path: Path) -> Generator[duckdb.DuckDBPyConnection]:
-    # DuckDB keeps one instance per path in a process: a reader would go on seeing a
-    # file that was replaced while another reader holds it. So each has one of its own.
-    quoted = str(path).replace("'", "''")
-    with duckdb.connect() as connection:
-        try:
-            connection.execute(f"ATTACH '{quoted}' AS results (READ_ONLY)")
-        except duckdb.Error as error:
-            raise ResultsError(
-                f"{path} is no database that can be read; {_MEND}"
-            ) from error
-        connection.execute("USE results")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        yield connection
-
-
-def _check(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
+def _schema_of(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
     # The digest of the schema that a database of ours was built with.
     with suppress(duckdb.Error):
         row = connection.execute("SELECT application, schema FROM built_by").fetchone()
@@ -213,8 +191,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _one_line(error: BaseException) -> str:
-    # DuckDB draws a caret below the statement; the first line says what is wrong.
-    return str(error).strip().partition("\n")[0]

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import random
-import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Protocol, Self, TypeVar
@@ -13,11 +11,10 @@ import fsspec
 
 from mergegrid.errors import InputError, StorageError
 from storage.directory import Directory, sweep
-from storage.faults import may_pass, reason
+from storage.faults import reason
+from storage.patience import Patience
 
 _T = TypeVar("_T")
-
-_WAITS = (0.2, 1.0, 4.0)  # seconds before each further attempt
 
 
 class _Files(Protocol):
@@ -25,18 +22,23 @@ class _Files(Protocol):
     def read(self, path: str) -> bytes: ...
     def get(self, path: str, local: Path) -> None: ...
     def write(self, path: str, data: bytes) -> None: ...
+    def create(self, path: str, data: bytes) -> bool: ...
     def put(self, local: Path, path: str) -> None: ...
     def move(self, path: str, target: str) -> None: ...
     def delete(self, path: str) -> None: ...
     def find(self, prefix: str) -> dict[str, int]: ...
+    def times(self, prefix: str) -> dict[str, float]: ...
+    def uploads(self) -> dict[tuple[str, str], float]: ...
+    def abort(self, path: str, upload: str) -> None: ...
 
 
 class Root:
     """Files by relative path, each either complete or absent.
 
-    Operations are safe in threads and are tried again where the cause can pass. What is
-    then still wrong is a `StorageError` of one line; a file that is not there is a
-    `FileNotFoundError`. A root can be pickled, and is connected anew where it arrives.
+    Operations are safe in threads and are tried again, for a long while, where the
+    cause can pass: a server that is away is waited for. What is then still wrong is a
+    `StorageError` of one line; a file that is not there is a `FileNotFoundError`. A
+    root can be pickled, and is connected anew where it arrives.
 
     Args:
         url: a directory (with or without "file://") or "s3://bucket/prefix"; nothing
@@ -74,6 +76,12 @@ class Root:
             self.cache = self.local / ".cache"
             self._files = Directory(self.local, self.staging)
         else:
+            if parts.query or parts.fragment:
+                raise InputError(
+                    f"The URL of the root on {parts.netloc} holds more than a bucket "
+                    "and a prefix; settings belong in the environment or in the usual "
+                    "AWS files."
+                )
             if parts.scheme not in fsspec.available_protocols() or not parts.netloc:
                 raise InputError(
                     f"{url!r} names no root; give a directory or s3://bucket/prefix."
@@ -84,6 +92,7 @@ class Root:
             self.url = url.rstrip("/")
             self.cache = _cache_of(self.url)
             self._files = Bucket(self.url)
+        self._patience = Patience(self.url)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:
         return type(self), (self.url,)
@@ -151,6 +160,23 @@ class Root:
         """
         self._try("write", path, lambda: self._files.write(_checked(path), data))
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Store bytes under a new name.
+
+        Nothing may rest on this alone: servers differ in what they know of conditional
+        writes, and an answer that is lost on its way is asked for again.
+
+        Args:
+            path: the name, relative to the root.
+            data: the bytes.
+
+        Returns:
+            False if the name exists, and what it names stays as it is.
+        """
+        return self._try(
+            "write", path, lambda: self._files.create(_checked(path), data)
+        )
+
     def put_file(self, local: Path, path: str) -> None:
         """Store a local file under a name, replacing what was there.
 
@@ -192,19 +218,45 @@ class Root:
         directory = prefix.rstrip("/")
         return self._try("list", prefix, lambda: self._files.find(directory))
 
+    def times(self, prefix: str = "") -> dict[str, float]:
+        """Say when the files in a directory and below were written.
+
+        Args:
+            prefix: the directory, relative to the root.
+
+        Returns:
+            Seconds since 1970 by path, by the clock of whoever keeps the files: compare
+            them with one another, and not with this machine's clock.
+        """
+        directory = prefix.rstrip("/")
+        return self._try("list", prefix, lambda: self._files.times(directory))
+
+    def uploads(self) -> dict[tuple[str, str], float]:
+        """List the uploads in parts that were begun and neither ended nor given up.
+
+        Returns:
+            When each was begun, as `times` has it, by path and identifier.
+        """
+        return self._try("list", "uploads", self._files.uploads)
+
+    def abort(self, path: str, upload: str) -> None:
+        """Give an upload in parts up, and free what it has stored.
+
+        Args:
+            path: of the file that was to be, relative to the root.
+            upload: its identifier.
+        """
+        self._try("delete", path, lambda: self._files.abort(path, upload))
+
     def _try(self, verb: str, path: str, operation: Callable[[], _T]) -> _T:
-        for wait in (*_WAITS, None):
-            try:
-                return operation()
-            except FileNotFoundError as error:
-                if verb in {"write", "list"}:  # the bucket itself is gone
-                    raise self._error(verb, path, error) from error
-                raise
-            except OSError as error:
-                if wait is None or not may_pass(error):
-                    raise self._error(verb, path, error) from error
-                time.sleep(wait * random.uniform(0.5, 1))
-        raise AssertionError
+        try:
+            return self._patience.call(operation)
+        except FileNotFoundError as error:
+            if verb in {"write", "list"}:  # the bucket itself is gone
+                raise self._error(verb, path, error) from error
+            raise
+        except OSError as error:
+            raise self._error(verb, path, error) from error
 
     def _error(self, verb: str, path: str, error: OSError) -> StorageError:
         return StorageError(f"Cannot {verb} {path} in {self.url}: {reason(error)}.")

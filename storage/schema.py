@@ -5,6 +5,7 @@ one question with its answer in SQL and gives a relation its name. Those that ma
 make slow are stored when the database is brought up to date; the others are views.
 """
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -88,6 +89,7 @@ def papers() -> list[Path]:
     return sorted(_PAPERS.glob("*.csv"))
 
 
+@functools.cache
 def schema_digest() -> str:
     """Digest everything that decides what a database built from given records holds.
 

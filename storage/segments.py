@@ -16,12 +16,14 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from mergegrid.canonical import canonical_json, digest
+from mergegrid.errors import StorageError
 from storage.root import Root
 
 FOLDER = "segments"
@@ -29,6 +31,7 @@ FOLDER = "segments"
 
 _LOG = logging.getLogger("mergegrid")
 _MANIFEST = f"{FOLDER}/manifest.json"
+_VERSION = 1
 
 
 class Segment(BaseModel):
@@ -131,7 +134,10 @@ class Segments:
         Args:
             segments: all that readers shall see.
         """
-        fields = {"version": 1, "segments": [part.model_dump() for part in segments]}
+        fields = {
+            "version": _VERSION,
+            "segments": [part.model_dump() for part in segments],
+        }
         text = canonical_json({**fields, "digest": digest(fields)})
         self._root.write(_MANIFEST, text.encode())
 
@@ -155,15 +161,17 @@ class Segments:
         data = self._root.read(_MANIFEST)
         if self._parsed is not None and self._parsed[0] == data:
             return self._parsed[1]
-        try:
-            fields = json.loads(data)
-            expected = fields.pop("digest")
-            segments = tuple(map(Segment.model_validate, fields["segments"]))
-        except (ValueError, AttributeError, KeyError, TypeError):
-            fields, expected, segments = None, "", ()
-        if digest(fields) != expected:
+        fields = _intact(data)
+        if fields is None:
             _LOG.warning("%s is damaged; reading every segment instead.", _MANIFEST)
             return None
+        if fields.get("version") != _VERSION:
+            raise StorageError(
+                f"{_MANIFEST} in {self._root.url} is of version "
+                f"{fields.get('version')}, which this version of mergegrid cannot "
+                "read; use the version that wrote it, or a newer one."
+            )
+        segments = tuple(map(Segment.model_validate, fields["segments"]))
         self._parsed = data, segments
         return segments
 
@@ -205,3 +213,12 @@ class Segments:
             name: "".join(f"{line}\n" for _, line in lines).encode()
             for name, lines in groupby(pairs, key=itemgetter(0))
         }
+
+
+def _intact(data: bytes) -> dict[str, Any] | None:
+    try:
+        fields = json.loads(data)
+        expected = fields.pop("digest")
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return None
+    return fields if digest(fields) == expected else None

@@ -34,11 +34,6 @@ def examples(*pairs):
 SOME = examples((0.1, 0), (1.2, 1), (2.9, 2), (3.1, 3), (0.0, 4))
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_the_count_does_not_depend_on_the_batch_size(batch_size):
-    assert evaluate(Guess(), SOME, batch_size=batch_size) == Tally(3, 5)
-
-
 def test_several_tasks_are_counted_as_each_by_itself():
     tasks = {"a": SOME, "b": examples((4.0, 4)), ("c", 1): examples((4.0, 3), (3.0, 3))}
     together = evaluate_tasks(Guess(), tasks, batch_size=3)

@@ -25,11 +25,6 @@ def test_a_method_without_options_is_swept_as_in_its_paper(experiment):
     assert {cell.swept for cell in cells} == {("off_diagonal",)}
 
 
-def test_scales_include_one_over_the_number_of_experts(experiment):
-    cells = expand(experiment(grid=[block("task_arithmetic")]))
-    assert 1 / 4 in {cell.options["scale"] for cell in cells}
-
-
 def test_lists_of_options_make_every_combination(experiment):
     chosen = with_options("ties", density=[0.1, 0.2], scale=[0.5, 1, 2])
     cells = expand(experiment(grid=[block(chosen)]))

@@ -216,17 +216,6 @@ def test_configurations_that_differ_are_noted_where_it_matters(look):
     )
 
 
-def test_factors_that_are_merged_each_by_itself_are_noted(look):
-    factors = {
-        "layer.lora_A.weight": torch.zeros(2, 4),
-        "layer.lora_B.weight": torch.zeros(4, 2),
-    }
-    _, found = look(dict.fromkeys("ab", factors), method="average", pretrained=None)
-    assert found.error is None
-    assert len(found.notes) == 2
-    assert "The expert 'a' holds factors of low-rank changes." in found.notes[0]
-
-
 def test_what_mergekit_does_not_use_is_noted(look):
     text = """
 merge_method: task_arithmetic

@@ -179,6 +179,7 @@ RECIPES = [
     {"method": "average", "options": {"weights": (1.0, 2.0, 3.0)}},
     {"method": "task_arithmetic", "options": {"depth_scale": 0.5}},
     {"method": "task_arithmetic", "options": {"match_norm": True}},
+    {"method": "tall_masks", "options": {"match_norm": True, "depth_scale": 0.5}},
     {"method": "ties", "options": {"scope": "tensor"}},
     {"method": "ties", "options": {"selection": "random"}},
     {"method": "ties", "options": {"selection": "threshold"}},
@@ -278,23 +279,6 @@ def test_progress_ends_where_it_should(files, tmp_path):
 
 
 # Tied tensors, buffers and types
-
-
-def test_tied_tensors_are_merged_once_and_are_equal_in_the_file(files, tmp_path):
-    of_form = files["shards"]
-    experts = {name: of_form[name] for name in EXPERTS}
-    recipe = {"method": "ties", "options": {"density": 0.1}}
-    (merged,) = streamed(tmp_path, experts, of_form[""], recipe).values()
-    assert torch.equal(merged["head.weight"], merged["embed.weight"])
-    # Counted once, a tied tensor does not raise the threshold for everything else.
-    without = {
-        name: {key: tensor for key, tensor in parameters.items() if "head" not in key}
-        for name, parameters in {"": PRETRAINED, **MODELS}.items()
-    }
-    alone = mergegrid.merge(
-        {name: without[name] for name in EXPERTS}, recipe, without[""]
-    )
-    assert torch.equal(merged["layers.0.fc.weight"], alone["layers.0.fc.weight"])
 
 
 def test_tensors_that_only_look_tied_are_not():

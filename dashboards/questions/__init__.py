@@ -1,12 +1,15 @@
-"""What a report asks the results database: a file of SQL for each question.
+"""What is asked of the results database: a file of SQL for each question.
 
-Each takes the name of an experiment as `$experiment`. Subset 1 is the largest set of
-experts that was merged.
+Values come by name: `$experiment`; `$subset`, where 1 is the largest set of experts
+that was merged; `$cell`; `$paper` and `$paper_suite`.
 """
 
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 QUESTIONS = {
     file.stem: file.read_text(encoding="utf-8").strip()
@@ -15,12 +18,22 @@ QUESTIONS = {
 """Question to its SQL."""
 
 
+class Database(Protocol):
+    """The part of the results that answers."""
+
+    def query(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return names of columns, and rows."""
+        ...
+
+
 @dataclass(frozen=True)
 class Answered:
     """A question with its answer."""
 
     sql: str
-    """The question."""
+    """The question as it can be asked by hand, without parameters."""
 
     columns: list[str]
     """Names of the answer's columns."""
@@ -33,14 +46,37 @@ class Answered:
         """The answer's rows, by the names of their columns."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.tuples]
 
-    def sql_about(self, experiment: str) -> str:
-        """Write the question as it can be asked by hand.
 
-        Args:
-            experiment: the experiment's name.
+def ask(
+    database: Database,
+    question: str,
+    values: Mapping[str, str | int],
+    *,
+    methods: Sequence[str] = (),
+) -> Answered:
+    """Ask a question.
 
-        Returns:
-            SQL without parameters.
-        """
-        quoted = experiment.replace("'", "''")
-        return self.sql.replace("$experiment", f"'{quoted}'")
+    Args:
+        database: what is asked.
+        question: a key of `QUESTIONS`.
+        values: what its parameters stand for; those that it has not are ignored.
+        methods: the methods to ask about; none for all.
+
+    Returns:
+        The question, with the values in their places, and its answer.
+    """
+    sql = re.sub(
+        r"\$(\w+)", lambda named: _literal(values[named[1]]), QUESTIONS[question]
+    )
+    if methods:
+        listed = ", ".join(_literal(method) for method in methods)
+        inner = textwrap.indent(sql, "    ")
+        sql = f"SELECT *\nFROM (\n{inner}\n)\nWHERE method IN ({listed})"
+    return Answered(sql, *database.query(sql))
+
+
+def _literal(value: str | int) -> str:
+    if isinstance(value, int):
+        return str(value)
+    quoted = value.replace("'", "''")
+    return f"'{quoted}'"

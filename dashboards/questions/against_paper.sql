@@ -2,7 +2,7 @@
 SELECT method, role, gain, paper_gain
 FROM against_paper
 WHERE experiment = $experiment
-    AND paper = 'realistic'
-    AND suite = 'domainnet'
+    AND paper = $paper
+    AND suite = $paper_suite
     AND method NOT IN ('pretrained', 'multitask', 'individual')
 ORDER BY role DESC, paper_gain DESC

@@ -13,5 +13,5 @@ SELECT
     pareto.on_generalization_cost_front
 FROM leaderboard AS board
 JOIN pareto USING (experiment, subset, method)
-WHERE experiment = $experiment AND subset = 1
+WHERE experiment = $experiment AND subset = $subset
 ORDER BY pareto.total_flops

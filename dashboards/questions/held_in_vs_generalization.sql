@@ -13,5 +13,5 @@ SELECT
     points.methods
 FROM held_in_vs_generalization AS points
 LEFT JOIN pareto USING (experiment, subset, method)
-WHERE experiment = $experiment AND subset = 1
+WHERE experiment = $experiment AND subset = $subset
 ORDER BY points.held_in DESC

@@ -15,7 +15,15 @@ SELECT
     amortized_seconds,
     recipes_tried,
     seeds,
-    size
-FROM leaderboard
-WHERE experiment = $experiment AND subset = 1
+    size,
+    (
+        SELECT min(entries.cell)
+        FROM entries
+        WHERE entries.experiment = board.experiment
+            AND entries.subset = board.subset
+            AND entries.method = board.method
+            AND entries.options = board.all_options
+    ) AS cell
+FROM leaderboard AS board
+WHERE experiment = $experiment AND subset = $subset
 ORDER BY kind, held_in DESC

@@ -7,5 +7,5 @@ SELECT
     kept.normalized
 FROM normalized AS kept
 JOIN leaderboard AS board USING (experiment, subset, method)
-WHERE experiment = $experiment AND subset = 1
+WHERE experiment = $experiment AND subset = $subset
 ORDER BY board.kind, board.held_in DESC, kept.task

@@ -4,7 +4,7 @@ WITH best AS (
         max_by(method, held_in) AS held_in,
         max_by(method, generalization) AS generalization
     FROM leaderboard
-    WHERE experiment = $experiment AND subset = 1 AND kind = 'merged'
+    WHERE experiment = $experiment AND subset = $subset AND kind = 'merged'
 )
 
 SELECT
@@ -18,5 +18,5 @@ FROM paired
 JOIN best
     ON paired.other
         = CASE paired.role WHEN 'held_in' THEN best.held_in ELSE best.generalization END
-WHERE paired.experiment = $experiment AND paired.subset = 1
+WHERE paired.experiment = $experiment AND paired.subset = $subset
 ORDER BY paired.role DESC, paired.difference DESC

@@ -11,5 +11,5 @@ SELECT
     generalization_se,
     is_chosen
 FROM sensitivity
-WHERE experiment = $experiment AND subset = 1
+WHERE experiment = $experiment AND subset = $subset
 ORDER BY method, option, number, value

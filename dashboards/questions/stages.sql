@@ -9,7 +9,7 @@ JOIN entries USING (experiment, subset, method, options)
 JOIN amortized_costs AS costs
     ON costs.experiment = entries.experiment AND costs.cell = entries.cell
 WHERE recipes.experiment = $experiment
-    AND recipes.subset = 1
+    AND recipes.subset = $subset
     AND recipes.kind <> 'reference'
     AND recipes.is_chosen
 GROUP BY recipes.method, costs.stage

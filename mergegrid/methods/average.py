@@ -10,35 +10,50 @@ from torch import Tensor
 
 from mergegrid.methods.method import Method
 from mergegrid.methods.options import Option
-from mergegrid.methods.weighting import Weights, shares
+from mergegrid.methods.per_expert import PER_EXPERT
+from mergegrid.methods.weighting import SignedWeights, shares, weigh
 
 
 def average(
     experts: Float[Tensor, "expert *shape"],
     *,
     weights: Annotated[
-        Weights | None,
+        SignedWeights | None,
+        PER_EXPERT,
         Field(description="weight of each expert, in their order; None: all equal"),
     ] = None,
+    normalize: Annotated[
+        bool,
+        Field(description="whether the weighted sum is divided by the sum of weights"),
+    ] = True,
 ) -> Float[Tensor, "*shape"]:
-    """Merge one parameter into the mean of the experts.
+    """Merge one parameter into the mean of the experts, or into their sum.
 
-    With weights w_e, divided by their sum, merged = sum_e w_e * expert_e.
+    merged = sum_e w_e * expert_e / sum_e w_e, with weights w_e that may be negative.
+    Without `normalize` nothing is divided, as in mergekit's `linear` with
+    `normalize: false`; then also what is the same in every expert is multiplied.
 
     Args:
         experts: the parameter in every expert.
-        weights: one number per expert; only their ratios matter.
+        weights: w_e, one number per expert; with `normalize`, only their ratios matter.
+        normalize: see above.
 
     Returns:
         The merged parameter, in the precision of `experts`.
+
+    Raises:
+        InputError: if there are not as many weights as experts, or they add up to zero
+            and are to be divided by their sum.
 
     Source:
         Wortsman et al., "Model soups", ICML 2022, arXiv:2203.05482 (uniform soup).
     """
     if weights is None:
         summed = experts.sum(dim=0, dtype=torch.float64)
-        return (summed / len(experts)).to(experts.dtype)
-    return torch.tensordot(shares(weights, experts), experts, dims=1)
+        return (summed / (len(experts) if normalize else 1)).to(experts.dtype)
+    if normalize:
+        return torch.tensordot(shares(weights, experts), experts, dims=1)
+    return weigh(experts, weights).sum(dim=0)
 
 
 def average_of_sum(
@@ -66,10 +81,13 @@ def average_flops(shape: tuple[int, ...], experts: int, **options: Option) -> in
         **options: the recipe's options.
 
     Returns:
-        M - 1 additions and a division per entry; with weights, M multiply-adds.
+        M - 1 additions and a division per entry; with weights, M multiply-adds; without
+        either weights or `normalize`, M - 1 additions.
     """
     is_weighted = options.get("weights") is not None
-    return (2 if is_weighted else 1) * experts * math.prod(shape)
+    is_mean = is_weighted or options.get("normalize", True)
+    per_entry = 2 * experts if is_weighted else experts if is_mean else experts - 1
+    return per_entry * math.prod(shape)
 
 
 def average_paper_flops(
@@ -98,6 +116,7 @@ METHOD = Method(
     "arXiv:2203.05482",
     flops=average_flops,
     paper_flops=average_paper_flops,
+    total_if=frozenset({("normalize", False)}),
     sum_of="experts",
     from_sum=average_of_sum,
 )

@@ -1,68 +1,96 @@
 """Model Breadcrumbs: task arithmetic on entries that are neither large nor small."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
-import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from pydantic import Field
 from torch import Tensor
 
 from mergegrid.methods.della import UNTRIMMED_BALANCE, Election, della, fuse_flops
 from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.per_expert import PER_EXPERT, each
 from mergegrid.methods.task_arithmetic import SCALES
 from mergegrid.methods.ties import Aggregate, ZeroSum
 from mergegrid.methods.weighting import TaskVectorWeights
+from mergegrid.methods.windows import Window, mark_rows, mark_tensor
+
+Kept: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+"""A fraction of something that is kept."""
+
+LeftOut: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+"""A fraction of something that is left out."""
 
 
-def mask_tails(
-    task_vectors: Float[Tensor, "expert *shape"],
+def mark_middle(
+    task_vectors: Callable[[int, int], Float[Tensor, "expert entry"]],
+    shape: tuple[int, ...],
     *,
     keep: Annotated[
-        float, Field(gt=0, le=1, description="fraction of entries that is kept")
+        Kept | tuple[Kept, ...],
+        PER_EXPERT,
+        Field(
+            description="fraction of entries that is kept; one, or one for each expert"
+        ),
     ] = 0.1,
     outliers: Annotated[
-        float,
-        Field(ge=0, lt=1, description="fraction of entries, the largest, left out"),
+        LeftOut | tuple[LeftOut, ...],
+        PER_EXPERT,
+        Field(
+            description="fraction of entries, the largest, left out as far as what is "
+            "kept leaves room; one, or one for each expert"
+        ),
     ] = 0.01,
     extent: Annotated[
         Literal["row", "tensor"],
         Field(description="what fractions are of: each row, or the whole tensor"),
     ] = "row",
-) -> Float[Tensor, "expert *shape"]:
-    """Set the largest and the smallest entries of one parameter to zero.
+) -> Bool[Tensor, "expert entry"]:
+    """Tell which entries of one parameter are neither among the largest nor too small.
 
     Of the n entries of a row (along the last axis), in order of decreasing magnitude,
     the first floor(n * outliers) are left out, the next floor(n * keep) are kept, at
-    least one, and the rest is left out. Of equal magnitudes the first counts as the
-    largest. A fraction counts as the decimal it is written as: 0.29 of 100 are 29.
-    A parameter without axes is kept.
+    least one, and the rest is left out. If there is no room for both, outliers give
+    way. Of equal magnitudes the first counts as the largest. A fraction counts as the
+    decimal it is written as: 0.29 of 100 are 29. A parameter without axes is kept.
 
     Args:
-        task_vectors: expert minus pretrained, for every expert.
-        keep: see above; the paper's beta.
-        outliers: see above; the paper's gamma.
+        task_vectors: gives a stretch of expert minus pretrained, for every expert, from
+            one entry to before another.
+        shape: the parameter's.
+        keep: see above; the paper's beta, of all experts, or of each in their order.
+        outliers: see above; the paper's gamma, likewise.
         extent: see above; the paper's text has layers, the authors' code rows.
 
     Returns:
-        The masked task vectors, in their precision.
+        Whether each entry is kept.
+
+    Raises:
+        InputError: if there are not as many fractions as experts.
 
     Source:
         Davari and Belilovsky, "Model Breadcrumbs", ECCV 2024, arXiv:2312.06795,
         and the authors' code, which keeps nothing where floor(n * keep) is zero.
     """
-    is_row = extent == "row" and task_vectors.dim() > 1
-    rows = task_vectors if is_row else task_vectors.reshape(len(task_vectors), -1)
-    length = rows.shape[-1]
-    first = math.floor(Fraction(str(outliers)) * length)
-    count = max(math.floor(Fraction(str(keep)) * length), 1)
-    order = rows.abs().sort(dim=-1, descending=True, stable=True).indices
-    is_kept = torch.zeros_like(rows, dtype=torch.bool)
-    is_kept.scatter_(-1, order[..., first : first + count], value=True)
-    return task_vectors.where(is_kept.view_as(task_vectors), 0)
+    entries = math.prod(shape)
+    length = shape[-1] if extent == "row" and shape else entries
+    experts = len(task_vectors(0, 0))
+    windows: list[Window] = []
+    for kept, gone in zip(
+        each("keep", keep, experts), each("outliers", outliers, experts), strict=True
+    ):
+        count = max(math.floor(Fraction(str(kept)) * length), 1)
+        first = min(math.floor(Fraction(str(gone)) * length), length - count)
+        windows.append(Window(first, first + count))
+    if not entries:
+        return task_vectors(0, 0) > 0
+    if extent == "row":
+        return mark_rows(task_vectors, entries, length, windows)
+    return mark_tensor(task_vectors, entries, windows)
 
 
 def breadcrumbs(
@@ -122,13 +150,12 @@ METHOD = Method(
     name="breadcrumbs",
     title="Breadcrumbs",
     merge=breadcrumbs,
-    version=1,
+    version=2,
     source='Davari and Belilovsky, "Model Breadcrumbs: scaling multi-task model '
     'merging with sparse masks", ECCV 2024, arXiv:2312.06795',
     flops=breadcrumbs_flops,
     needs=frozenset({Need.PRETRAINED}),
-    sparsify=mask_tails,
-    whole_tensor=True,
+    mark=mark_middle,
     scale=1.0,
     scope="model",
     sweep=MappingProxyType({"keep": (0.1, 0.2, 0.4), "scale": SCALES}),

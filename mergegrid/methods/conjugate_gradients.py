@@ -76,10 +76,13 @@ def iterate(
         The start, then what every step makes of it, until all layers are finished.
     """
     solution = start.clone()
-    residual = target - system(solution)
+    del start  # as much memory as a step takes, if nobody else holds it
+    residual = system(solution)
+    torch.sub(target, residual, out=residual)
     direction = residual.clone()
     squared = _dot(residual, residual)
     unit = _dot(target, target).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+    del target
     is_going = torch.ones_like(squared, dtype=torch.bool)
     for step in itertools.count():
         relative = squared.sqrt() / unit
@@ -91,15 +94,18 @@ def iterate(
         curvature = _dot(direction, image)
         is_going = is_going & (curvature > 0)  # else the system sees nothing of it
         length = torch.where(is_going, squared / curvature, 0)
-        solution += length * direction
-        residual -= length * image
+        solution.addcmul_(direction, length)
+        residual.addcmul_(image, length, value=-1)
+        del image  # before there is another one
         previous, squared = squared, _dot(residual, residual)
         turn = torch.where(is_going, squared / previous, 0)
-        direction = residual + turn * direction
+        direction.mul_(turn).add_(residual)
 
 
 def _dot(
     one: Float64[Tensor, "*layer d_out d_in"],
     other: Float64[Tensor, "*layer d_out d_in"],
 ) -> Float64[Tensor, "*layer 1 1"]:
-    return (one * other).sum(dim=(-2, -1), keepdim=True)
+    if one.dim() > 2:
+        return (one * other).sum(dim=(-2, -1), keepdim=True)
+    return torch.dot(one.flatten(), other.flatten()).view(1, 1)

@@ -2,14 +2,16 @@
 
 import math
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.per_expert import PER_EXPERT, each, factors
 from mergegrid.methods.task_arithmetic import (
     BEST_SCALE,
     NO_VALIDATION_SCALE,
@@ -17,17 +19,27 @@ from mergegrid.methods.task_arithmetic import (
     task_arithmetic,
 )
 
+Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+"""A probability of dropping something, but not everything."""
+
 
 def thin(
     task_vectors: Float[Tensor, "expert *shape"],
     uniform: Float[Tensor, "expert *shape"],
     *,
     drop_rate: Annotated[
-        float, Field(ge=0, lt=1, description="probability of dropping an entry")
+        Rate | tuple[Rate, ...],
+        PER_EXPERT,
+        Field(
+            description="probability of dropping an entry; one, or one for each expert"
+        ),
     ] = 0.5,
     rescale: Annotated[
-        Literal["inverse", "norm"],
-        Field(description="how the loss is made up for: 1 / (1 - drop_rate), or norm"),
+        Literal["inverse", "norm", "none"],
+        Field(
+            description="how the loss is made up for: by 1 / (1 - drop_rate), to the "
+            "norm, or not"
+        ),
     ] = "inverse",
 ) -> Float[Tensor, "expert *shape"]:
     """Drop entries of one parameter's task vectors at random.
@@ -35,25 +47,38 @@ def thin(
     Every entry of every expert is dropped with probability p, by itself, and what is
     left is divided by 1 - p, which keeps the expectation. `norm` rescales each task
     vector to the L1 norm that it had before instead, tensor by tensor, as mergekit
-    does.
+    does; `none` leaves entries as they are.
 
     Args:
         task_vectors: expert minus pretrained, for every expert.
         uniform: independent draws from [0, 1); an entry is dropped below `drop_rate`,
             so that a higher rate drops a superset.
-        drop_rate: p, the fraction dropped (not kept), less than 1.
+        drop_rate: p, the fraction dropped (not kept), less than 1; of all experts, or
+            of each in their order.
         rescale: see above.
 
     Returns:
         The thinned task vectors, in their precision.
 
+    Raises:
+        InputError: if there are not as many rates as experts.
+
     Source:
         Yu et al., "Language Models are Super Mario", ICML 2024, arXiv:2311.03099.
     """
-    kept = task_vectors * (uniform >= drop_rate)
-    if rescale == "inverse":
-        return kept.div_(1 - drop_rate)
-    return restore_norm(kept, task_vectors)
+    # The answers as numbers: turning booleans into them takes longer than all else.
+    kept = torch.empty_like(uniform)
+    torch.ge(uniform, factors("drop_rate", drop_rate, uniform), out=kept)
+    kept.mul_(task_vectors)
+    match rescale:
+        case "inverse":
+            rates = each("drop_rate", drop_rate, len(kept))
+            left = tuple(1 - rate for rate in rates)
+            return kept.div_(factors("drop_rate", left, kept))
+        case "norm":
+            return restore_norm(kept, task_vectors)
+        case "none":
+            return kept
 
 
 def restore_norm(
@@ -83,12 +108,26 @@ def dare_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
         **options: the recipe's options.
 
     Returns:
-        Task arithmetic's, and for every entry of every expert a draw, a comparison, the
-        masking and the division by 1 - p. Rescaling to the norm takes five operations
-        instead of the division.
+        Task arithmetic's, and those of `thin_flops`.
     """
-    rescaling = 5 * experts if options.get("rescale") == "norm" else experts
-    return (2 * experts + 1 + 3 * experts + rescaling) * math.prod(shape)
+    return (2 * experts + 1) * math.prod(shape) + thin_flops(shape, experts, **options)
+
+
+def thin_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
+    """Count the floating-point operations of `thin` on one parameter.
+
+    Args:
+        shape: the parameter's shape.
+        experts: their number M.
+        **options: the recipe's options.
+
+    Returns:
+        For every entry of every expert a draw, a comparison, the masking and the
+        division by 1 - p. Rescaling to the norm takes five operations instead of the
+        division, `none` none.
+    """
+    rescaling = {"norm": 5, "none": 0}.get(str(options.get("rescale")), 1)
+    return (3 + rescaling) * experts * math.prod(shape)
 
 
 def dare_paper_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> float:

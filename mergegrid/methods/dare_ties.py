@@ -1,12 +1,11 @@
 """DARE-TIES: TIES on randomly thinned task vectors."""
 
-import math
 from types import MappingProxyType
 
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mergegrid.methods.dare import thin
+from mergegrid.methods.dare import thin, thin_flops
 from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.task_arithmetic import SCALES
@@ -61,12 +60,9 @@ def dare_ties_flops(shape: tuple[int, ...], experts: int, **options: Option) -> 
         **options: the recipe's options.
 
     Returns:
-        Those of TIES, and for every entry of every expert a draw, a comparison, the
-        masking and the division by 1 - p. Rescaling to the norm takes five operations
-        instead of the division.
+        Those of TIES, and those of `thin_flops`.
     """
-    rescaling = 5 if options.get("rescale") == "norm" else 1
-    thinning = (3 + rescaling) * experts * math.prod(shape)
+    thinning = thin_flops(shape, experts, **options)
     return thinning + ties_flops(shape, experts, **options)
 
 

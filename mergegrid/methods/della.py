@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from mergegrid.errors import InputError
-from mergegrid.methods.dare import restore_norm
+from mergegrid.methods.dare import Rate, restore_norm
 from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.per_expert import PER_EXPERT, each
 from mergegrid.methods.survey import Survey
 from mergegrid.methods.task_arithmetic import SCALES, task_arithmetic
 from mergegrid.methods.ties import (
@@ -35,15 +36,19 @@ def magnitude_prune(
     uniform: Float[Tensor, "expert *shape"],
     *,
     drop_rate: Annotated[
-        float, Field(ge=0, lt=1, description="mean probability of dropping an entry")
+        Rate | tuple[Rate, ...],
+        PER_EXPERT,
+        Field(
+            description="mean probability of dropping an entry; one, or one for each "
+            "expert"
+        ),
     ] = 0.3,
     window: Annotated[
-        float,
+        Rate | tuple[Rate, ...],
+        PER_EXPERT,
         Field(
-            ge=0,
-            lt=1,
             description="by how much likelier a row's smallest entry is dropped than "
-            "its largest",
+            "its largest; one, or one for each expert"
         ),
     ] = 0.14,
     rescale: Annotated[
@@ -71,24 +76,29 @@ def magnitude_prune(
         task_vectors: expert minus pretrained, for every expert.
         uniform: independent draws from [0, 1); an entry is dropped below its p_r, so
             that a higher rate drops a superset.
-        drop_rate: p, the mean probability in each row.
-        window: w, the span of the probabilities (twice mergekit's epsilon).
+        drop_rate: p, the mean probability in each row; of all experts, or of each in
+            their order.
+        window: w, the span of the probabilities (twice mergekit's epsilon), likewise.
         rescale: see above.
 
     Returns:
         The thinned task vectors, in their precision.
 
     Raises:
-        InputError: if a probability would be negative, or 1 or more.
+        InputError: if a probability would be negative, or 1 or more, or there are not
+            as many numbers as experts.
 
     Source:
         Deep, Bhardwaj and Poria, "DELLA-Merging", 2024, arXiv:2406.11617.
     """
-    if not window / 2 <= drop_rate < 1 - window / 2:
-        raise InputError(
-            f"della: drop_rate = {drop_rate} and window = {window} do not fit: the "
-            "drop rate plus and minus half the window must be in [0, 1)."
-        )
+    rates = each("drop_rate", drop_rate, len(task_vectors))
+    windows = each("window", window, len(task_vectors))
+    for rate, width in zip(rates, windows, strict=True):
+        if not width / 2 <= rate < 1 - width / 2:
+            raise InputError(
+                f"della: drop_rate = {rate} and window = {width} do not fit: the drop "
+                "rate plus and minus half the window must be in [0, 1)."
+            )
     rows = task_vectors if task_vectors.dim() > 1 else task_vectors[:, None]
     order = rows.abs().argsort(dim=-1, stable=True)
     length = rows.shape[-1]
@@ -97,14 +107,18 @@ def magnitude_prune(
     centred = torch.linspace(
         -middle, middle, length, dtype=torch.float64, device=rows.device
     )
+    rate, width = (centred.new_tensor(given)[:, None] for given in (rates, windows))
 
-    def by_rank(table: Float64[Tensor, " entry"]) -> Float[Tensor, "expert *shape"]:
-        spread = table.to(rows.dtype).expand_as(rows)
-        return torch.empty_like(rows).scatter_(-1, order, spread).view_as(task_vectors)
+    def by_rank(table: Float64[Tensor, "expert n"]) -> Float[Tensor, "expert *shape"]:
+        of_rows = table.to(rows.dtype).view(len(rows), *(1,) * (rows.dim() - 2), length)
+        spread = torch.empty_like(rows).scatter_(-1, order, of_rows.expand_as(rows))
+        return spread.view_as(task_vectors)
 
-    kept = task_vectors * (uniform >= by_rank(drop_rate - window * centred))
+    # The answers as numbers, see `thin`.
+    kept = by_rank(rate - width * centred)
+    torch.ge(uniform, kept, out=kept).mul_(task_vectors)
     if rescale == "inverse":
-        return kept.div_(by_rank(1 - drop_rate + window * centred))
+        return kept.div_(by_rank(1 - rate + width * centred))
     if rescale == "none":
         return kept
     return restore_norm(kept, task_vectors)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.per_expert import PER_EXPERT
 from mergegrid.methods.survey import Survey
 from mergegrid.methods.weighting import Weights, shares
 
@@ -30,6 +31,7 @@ def fisher(
     ] = False,
     coefficients: Annotated[
         Weights | None,
+        PER_EXPERT,
         Field(description="weight of each expert, in their order; None: all equal"),
     ] = None,
 ) -> Float[Tensor, "*shape"]:

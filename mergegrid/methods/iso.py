@@ -2,13 +2,19 @@
 
 from types import MappingProxyType
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mergegrid.methods.method import Coverage, Method, Need
 from mergegrid.methods.options import Option
-from mergegrid.methods.singular import decompose, decompose_flops, mean_value
+from mergegrid.methods.singular import (
+    assembled,
+    decompose,
+    decompose_flops,
+    mean_value,
+    standing,
+)
+from mergegrid.methods.tall import summed
 from mergegrid.methods.tsv_m import SCALES
 
 
@@ -41,8 +47,10 @@ def iso_c(
         Marczak et al., "No Task Left Behind: Isotropic Model Merging with Common and
         Task-Specific Subspaces", ICML 2025, arXiv:2502.04959, sec. 4.
     """
-    left, values, right = decompose(task_vectors.sum(dim=0, dtype=torch.float64))
-    return (mean_value(values) * (left @ right.mT)).to(task_vectors.dtype)
+    total = summed(standing(task_vectors))
+    triplets = decompose(total)
+    polar = triplets.to_left() @ triplets.right.mT
+    return assembled(total, mean_value(triplets.values) * polar, task_vectors)
 
 
 def iso_c_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
@@ -54,14 +62,16 @@ def iso_c_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int
         **_options: the recipe's options, on which the count does not depend.
 
     Returns:
-        With n the smaller and m the larger side: 4 m n^2 + 9 n^3 to decompose, 2 m n^2
-        for the product, m n for the mean; 2M - 1 per entry for differences and sum, and
-        the multiply-add of the scale.
+        With n the smaller and m the larger side: 4 m n^2 + 9 n^3 to decompose, 2 n^3
+        and 2 m n^2 to put together; M - 1 additions per entry for each of the three
+        times that the sum is formed, M differences, and the multiply-add of the scale.
     """
     d_out, d_in = shape
-    entries = d_out * d_in
-    product = 2 * entries * min(d_out, d_in) + entries
-    return decompose_flops(d_out, d_in) + product + (2 * experts + 1) * entries
+    entries, small = d_out * d_in, min(shape)
+    products = 2 * small**3 + 2 * entries * small
+    sums = 3 * (experts - 1) * entries
+    decomposing = decompose_flops(max(shape), small)
+    return decomposing + products + sums + (experts + 2) * entries
 
 
 METHOD = Method(

@@ -18,9 +18,11 @@ from mergegrid.methods.singular import (
     decompose,
     decompose_flops,
     mean_value,
-    polar_factor,
-    polar_factor_flops,
+    orthogonalized,
+    polar_flops,
+    standing,
 )
+from mergegrid.methods.tall import Tall, side_by_side, stored, summed, without
 from mergegrid.methods.tsv_m import SCALES
 
 
@@ -59,24 +61,53 @@ def iso_cts(
         Marczak et al., "No Task Left Behind: Isotropic Model Merging with Common and
         Task-Specific Subspaces", ICML 2025, arXiv:2502.04959, sec. 4.
     """
-    experts = len(task_vectors)
-    common = decompose(task_vectors.sum(dim=0, dtype=torch.float64))
+    vectors, experts = standing(task_vectors), len(task_vectors)
+    total = summed(vectors)
+    common = decompose(total)
     rank = int((common.values > 0).sum())
     specific_rank = task_rank(rank, experts, common_fraction)
     common_rank = rank - experts * specific_rank
-    left, values, right = common
-    basis = left[:, :common_rank]
-    chosen = [Triplets(basis, values[:common_rank], right[:, :common_rank])]
-    if specific_rank > 0:
-        for vector in task_vectors:
-            whole = vector.double()
-            own = whole - basis @ (basis.mT @ whole)
-            floor = NEGLIGIBLE * whole.norm()
-            chosen.append(decompose(own, count=specific_rank, floor=floor))
-    left = polar_factor(torch.cat([triplets.left for triplets in chosen], dim=1))
-    right = polar_factor(torch.cat([triplets.right for triplets in chosen], dim=1))
+    common = Triplets(common.right[:, :common_rank], common.values[:common_rank])
+    parts, chosen = [total.product(common.to_left())], [common]
+    is_turned = vectors.shape != task_vectors.shape
+    for vector in vectors if specific_rank > 0 else ():
+        whole = stored(vector)
+        own = rest(whole, total, common, is_turned=is_turned)
+        floor = NEGLIGIBLE * whole.norm()
+        found = decompose(own, count=specific_rank, floor=floor)
+        parts.append(own.product(found.to_left()))
+        chosen.append(found)
+        del own
+    left = side_by_side(parts)
     mean = mean_value(torch.cat([triplets.values for triplets in chosen]))
-    return (mean * (left @ right.mT)).to(task_vectors.dtype)
+    right = torch.cat([triplets.right for triplets in chosen], dim=1)
+    del common, chosen
+    return orthogonalized(left, mean, right, task_vectors)
+
+
+def rest(vector: Tall, total: Tall, common: Triplets, *, is_turned: bool) -> Tall:
+    """Take the common outputs out of a task vector.
+
+    They are spanned by U_c, the left singular vectors of the sum as it is given. If
+    matrices are turned to be tall, these are the right ones of what was turned, V_c:
+
+        turned      vector - vector V_c V_c^T
+        otherwise   vector - total V_c S_c^-2 V_c^T total^T vector
+
+    Args:
+        vector: the task vector, turned like all.
+        total: the sum of all task vectors.
+        common: its triplets.
+        is_turned: whether matrices are turned.
+
+    Returns:
+        What is left of the task vector.
+    """
+    if is_turned:
+        return without(vector, vector, common.right @ common.right.mT)
+    to_left = common.to_left()
+    taken = to_left @ (to_left.mT @ total.cross(vector))
+    return without(vector, total, taken)
 
 
 def task_rank(rank: int, experts: int, common_fraction: float) -> int:
@@ -106,23 +137,56 @@ def iso_cts_flops(shape: tuple[int, ...], experts: int, **options: Option) -> in
 
     Returns:
         For a sum of full rank n, the smaller side, with m the larger, k common
-        dimensions and t of each expert: 4 m n^2 + 9 n^3 to decompose the sum; for each
-        expert, if t > 0, 4 m n k + m n to project, 2 m n^2 + 9 n^3 + 2 m n t to
-        decompose and 2 m n for the norm; 6 d n^2 + 9 n^3 for the polar factor of each
-        side d; 2 m n^2 + m n for the product; 2M - 1 per entry for differences and sum,
-        and the multiply-add of the scale.
+        dimensions and t of each expert: 4 m n^2 + 9 n^3 to decompose the sum; 4 d n^2
+        + 11 n^3 for the polar factor of each side d; 3 (2 m n k) for the larger side's
+        common vectors, which are formed thrice; 4 n^3 + n^2 + 2 m n^2 to put together.
+        For each expert, if t > 0, those of `rest_flops`; 2 m n for its norm; 2 m n^2 +
+        9 n^3 + 2 m n t to decompose what is left. M - 1 additions per entry each of the
+        five times that the sum is formed, M differences, and the multiply-add of the
+        scale.
     """
-    d_out, d_in = shape
-    entries, rank = d_out * d_in, min(d_out, d_in)
-    specific_rank = task_rank(rank, experts, options["common_fraction"])
-    common_rank = rank - experts * specific_rank
-    projecting = 4 * entries * common_rank + 3 * entries
-    decomposing = decompose_flops(d_out, d_in, specific_rank)
-    each = projecting + decomposing if specific_rank else 0
-    whitening = sum(polar_factor_flops(side, rank) for side in shape)
-    product = 2 * entries * rank + entries
-    ends = (2 * experts + 1) * entries
-    return decompose_flops(d_out, d_in) + experts * each + whitening + product + ends
+    small, large = sorted(shape)
+    entries = small * large
+    specific_rank = task_rank(small, experts, options["common_fraction"])
+    common_rank = small - experts * specific_rank
+    each = 0
+    if specific_rank:
+        each = rest_flops(shape, experts, common_rank, specific_rank) + 2 * entries
+        each += decompose_flops(large, small, specific_rank)
+    whitening = polar_flops(large, small) + polar_flops(small, small)
+    common = decompose_flops(large, small) + 3 * 2 * entries * common_rank
+    inner = 4 * small**3 + small**2 + 2 * entries * small
+    sums = 5 * (experts - 1) * entries
+    ends = (experts + 2) * entries
+    return common + experts * each + whitening + inner + sums + ends
+
+
+def rest_flops(
+    shape: tuple[int, ...], experts: int, common_rank: int, specific_rank: int
+) -> int:
+    """Count the operations that `rest` takes each time its result is used.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+        common_rank: k, the number of common dimensions.
+        specific_rank: t, that of dimensions of the task vector's own.
+
+    Returns:
+        With n the smaller and m the larger side: 2 n^2 k for what is taken out, 2 m n^2
+        + m n to take it out; 2 n^2 t and 2 m n t + m t for the own dimensions' lengths,
+        2 n^2 t and thrice 4 m n t + m t for their left vectors. If d_out is the
+        larger side, 2 m n^2 + 2 n^2 k for products with the sum, and M - 1 additions
+        per entry for each of the six times that it is formed.
+    """
+    small, large = sorted(shape)
+    entries = small * large
+    taking = 2 * small**2 * common_rank + 2 * entries * small + entries
+    images = (14 * entries + 4 * small**2 + 4 * large) * specific_rank
+    if shape[0] < shape[1]:
+        return taking + images
+    products = 2 * entries * small + 2 * small**2 * common_rank
+    return taking + images + products + 6 * (experts - 1) * entries
 
 
 METHOD = Method(

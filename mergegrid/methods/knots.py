@@ -1,9 +1,8 @@
 """KnOTS: task vectors merged entry by entry, in a basis that they share."""
 
-import math
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float, Float64
@@ -12,10 +11,17 @@ from torch import Tensor
 
 from mergegrid.methods.method import Coverage, Method, Need
 from mergegrid.methods.options import Option
-from mergegrid.methods.singular import decompose, decompose_flops
+from mergegrid.methods.singular import (
+    decompose,
+    decompose_flops,
+    found_in,
+    leading_eigenvectors,
+)
+from mergegrid.methods.slices import slices
+from mergegrid.methods.tall import on_top, side_by_side, stored
 from mergegrid.methods.task_arithmetic import SCALES
 from mergegrid.methods.ties import ties
-from mergegrid.statistics.trim import kept_entries
+from mergegrid.statistics.trim import kept_entries, thresholds_of
 
 SMALLEST = 1e-5
 """Singular value up to which the authors' code leaves a direction out."""
@@ -66,41 +72,114 @@ def knots(
         Stoica et al., "Model Merging with SVD to Tie the KnOTS", ICLR 2025,
         arXiv:2410.19735; singular values go with V_e, as in the authors' code.
     """
-    vectors = task_vectors.double()
-    left, values, _ = decompose(vectors.transpose(0, 1).flatten(1), floor=SMALLEST)
-    rank = int((values > 0).sum())
-    # U's signs are arbitrary, but where entries cancel, plus depends on them.
-    basis = left[:, :rank] * torch.where(left[:, :rank].sum(dim=0) < 0, -1, 1)
-    aligned = basis.mT @ vectors
-    if merge_by == "ties":
-        merged = ties(trim(aligned, density), None, None, zero_sum="plus")
-    else:
-        merged = aligned.mean(dim=0)
-    return (basis @ merged).to(task_vectors.dtype)
+    aligned, restore = align(task_vectors)
+    if merge_by == "linear":
+        return restore(aligned.mean(dim=0))
+    trim_(aligned, density)
+    experts, rank, d_in = aligned.shape
+    for rows in slices(rank, experts * d_in):
+        aligned[0, rows] = ties(aligned[:, rows], None, None, zero_sum="plus")
+    return restore(aligned[0])
 
 
-def trim(
-    aligned: Float64[Tensor, "expert rank d_in"], density: float
-) -> Float64[Tensor, "expert rank d_in"]:
-    """Keep the largest entries of every aligned task vector.
+Restore: TypeAlias = Callable[[Tensor], Tensor]
+"""Takes what aligned task vectors were merged into to the merged task vector."""
+
+
+def align(
+    task_vectors: Float[Tensor, "expert d_out d_in"],
+) -> tuple[Float[Tensor, "expert rank d_in"], Restore]:
+    """Express task vectors in the basis that they share.
 
     Args:
-        aligned: aligned task vectors.
-        density: the fraction of each one's entries that is kept, taken as the decimal
-            it is written as.
+        task_vectors: expert minus pretrained, for every expert.
 
     Returns:
-        The same with all other entries zero.
+        The aligned task vectors diag(s) V_e^T = U^T task_vector_e, in the precision of
+        `task_vectors`, and what multiplies with U.
     """
-    magnitudes = aligned.abs().flatten(1)
-    entries = magnitudes.shape[1]
-    count = math.floor(Fraction(str(density)) * entries)
-    if count == 0:
-        return torch.zeros_like(aligned)
-    thresholds = magnitudes.kthvalue(entries - count + 1, dim=1).values
-    larger = (magnitudes > thresholds[:, None]).sum(dim=1)
-    kept = kept_entries(aligned.abs(), thresholds, count - larger)
-    return aligned * kept.entries
+    experts, d_out, d_in = task_vectors.shape
+    if d_out <= experts * d_in:
+        return _align_by_outputs(task_vectors)
+    return _align_by_inputs(task_vectors)
+
+
+def _align_by_outputs(task_vectors: Tensor) -> tuple[Tensor, Restore]:
+    turned = task_vectors.mT
+    found = decompose(on_top(turned), floor=SMALLEST)
+    rank = int((found.values > 0).sum())
+    basis = found.right[:, :rank]
+    basis *= _signs(basis.sum(dim=0))
+    aligned = task_vectors.new_empty(len(turned), rank, turned.shape[1])
+    for into, vector in zip(aligned, turned, strict=True):
+        stored(vector).write(into.mT, basis)
+
+    def restore(merged: Tensor) -> Tensor:
+        product = torch.empty_like(task_vectors[0])
+        stored(merged.mT).write(product.mT, basis.mT)
+        return product
+
+    return aligned, restore
+
+
+def _align_by_inputs(task_vectors: Tensor) -> tuple[Tensor, Restore]:
+    # U is task vectors times this, and too large to be held.
+    beside = side_by_side([stored(vector) for vector in task_vectors])
+    gram = beside.gram()
+    right = leading_eigenvectors(gram)
+    found = found_in(right, beside.lengths(right), floor=SMALLEST)
+    rank = int((found.values > 0).sum())
+    to_left = found.to_left()[:, :rank]
+    to_left *= _signs(beside.sums() @ to_left)
+    del right, found
+    experts, _, d_in = task_vectors.shape
+    aligned = task_vectors.new_empty(experts, rank, d_in)
+    # Not from V, which has rounding errors where a task vector is zero.
+    for into, products in zip(
+        aligned, gram.view(experts, d_in, len(gram)), strict=True
+    ):
+        stored(products).write(into.mT, to_left)
+
+    def restore(merged: Tensor) -> Tensor:
+        product = torch.empty_like(task_vectors[0])
+        beside.write(product, to_left @ merged.double())
+        return product
+
+    return aligned, restore
+
+
+def _signs(sums: Float64[Tensor, " triplet"]) -> Float64[Tensor, " triplet"]:
+    # U's signs are arbitrary, but where entries cancel, plus depends on them.
+    return torch.where(sums < 0, -1.0, 1.0).double()
+
+
+def trim_(aligned: Float[Tensor, "expert rank d_in"], density: float) -> None:
+    """Set all but the largest entries of every aligned task vector to zero.
+
+    Args:
+        aligned: aligned task vectors, compared in float32; overwritten.
+        density: the fraction of each one's entries that is kept, taken as the decimal
+            it is written as.
+    """
+    experts, rank, d_in = aligned.shape
+    rows_at_once = list(slices(rank, experts * d_in))
+
+    def magnitudes() -> Iterator[tuple[str, Tensor]]:
+        for rows in rows_at_once:
+            yield "", aligned[:, rows].abs().float().flatten(1)
+
+    found = thresholds_of(magnitudes, [[density]] * experts)
+    kept = [of_expert[density] for of_expert in found]
+    thresholds = torch.tensor([trim.threshold for trim in kept], dtype=torch.float32)
+    thresholds = thresholds.to(aligned.device)
+    ties_left = torch.tensor([trim.ties_kept.get("", 0) for trim in kept])
+    ties_left = ties_left.to(aligned.device)
+    for rows in rows_at_once:
+        entries = aligned[:, rows]
+        is_kept = kept_entries(entries.abs().float(), thresholds, ties_left)
+        assert is_kept.ties_left is not None, "ties are counted"
+        entries *= is_kept.entries
+        ties_left = is_kept.ties_left
 
 
 def knots_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
@@ -113,18 +192,22 @@ def knots_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
 
     Returns:
         With n the smaller and m the larger of d_out and M d_in, and full rank n:
-        4 m n^2 + 9 n^3 to decompose, 2 m n^2 to align, 2 d_out d_in n to go back; per
-        entry of n x d_in, M for the mean, or 8M + 1 for TIES: 3M for magnitudes,
-        comparisons and masks, M - 1 additions and a sign to elect, 2 for the rule of
-        zero sums, 2M to compare signs and mask, 2M - 1 for the mean; per entry of
-        d_out x d_in, M differences and the multiply-add of the scale.
+        4 m n^2 + 9 n^3 to decompose, 2 n^2 M d_in to align; to go back 2 d_out d_in n,
+        and if M d_in is the smaller, 2 n^2 d_in, 2 n^2 and M sums before; per entry of
+        n x d_in, M for the mean, or 8M + 1 for TIES: 3M for magnitudes, comparisons and
+        masks, M - 1 additions and a sign to elect, 2 for the rule of zero sums, 2M to
+        compare signs and mask, 2M - 1 for the mean; per entry of d_out x d_in, M
+        differences and the multiply-add of the scale.
     """
     d_out, d_in = shape
-    entries, rank = d_out * d_in, min(d_out, experts * d_in)
-    aligning = 2 * experts * entries * rank
+    beside = experts * d_in
+    entries, rank = d_out * d_in, min(d_out, beside)
+    aligning = 2 * rank**2 * beside
     each = experts if options.get("merge_by") == "linear" else 8 * experts + 1
     merging = each * rank * d_in + 2 * entries * rank
-    decomposing = decompose_flops(d_out, experts * d_in)
+    if beside < d_out:
+        merging += 2 * rank**2 * d_in + 2 * rank**2 + experts * entries
+    decomposing = decompose_flops(max(d_out, beside), rank)
     return decomposing + aligning + merging + (experts + 2) * entries
 
 

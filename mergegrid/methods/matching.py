@@ -7,6 +7,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mergegrid.methods.conjugate_gradients import System
+from mergegrid.methods.slices import row_slices
 
 Covariance: TypeAlias = Literal["inputs", "kfac", "diagonal"]
 """What the Fisher information of a layer's weight is taken as; see `matching`."""
@@ -52,32 +53,47 @@ def matching(
 
 
 def _matching_inputs(experts: Tensor, grams: Tensor) -> tuple[System, Tensor]:
-    # A step is one matrix product, whatever the number of experts; and no more than one
-    # Gram matrix is held in float64.
+    # A step is one matrix product, whatever the number of experts.
     summed = torch.zeros_like(grams[0], dtype=torch.float64)
     target = torch.zeros_like(experts[0], dtype=torch.float64)
-    for weight, gram in zip(experts, grams, strict=True):
+    for weight, stored in zip(experts, grams, strict=True):
+        gram = stored.double()  # no more than one at a time
         summed += gram
-        target += weight.double() @ gram.double()
+        for rows in row_slices(target):
+            target[..., rows, :] += weight[..., rows, :].double() @ gram
+        del gram
     return lambda weight: weight @ summed, target
 
 
 def _matching_kfac(
     experts: Tensor, grams: Tensor, gradients: Tensor
 ) -> tuple[System, Tensor]:
-    of_inputs = grams.double()
-    # B_1 to B_M side by side multiply what is stacked, and add it up.
-    of_outputs = gradients.double().movedim(0, -2).flatten(-2)
+    def add(summed: Tensor, weight: Tensor, expert: int) -> None:
+        image = weight @ grams[expert].double()
+        of_outputs = gradients[expert].double()
+        if summed.dim() > 2:
+            summed += of_outputs @ image
+        else:
+            torch.addmm(summed, of_outputs, image, out=summed)
 
-    def summed(weights: Tensor) -> Tensor:
-        return of_outputs @ (weights @ of_inputs).movedim(0, -3).flatten(-3, -2)
+    def system(weight: Tensor) -> Tensor:
+        summed = torch.zeros_like(weight)
+        for expert in range(len(experts)):
+            add(summed, weight, expert)
+        return summed
 
-    return summed, summed(experts.double())
+    target = torch.zeros_like(experts[0], dtype=torch.float64)
+    for expert, weight in enumerate(experts):
+        add(target, weight.double(), expert)
+    return system, target
 
 
 def _matching_diagonal(experts: Tensor, fisher: Tensor) -> tuple[System, Tensor]:
-    summed = fisher.sum(dim=0, dtype=torch.float64)
+    summed = torch.zeros_like(experts[0], dtype=torch.float64)
     target = torch.zeros_like(summed)
     for weight, information in zip(experts, fisher, strict=True):
-        target += weight.double() * information
+        for rows in row_slices(target):
+            some = information[..., rows, :].double()
+            summed[..., rows, :] += some
+            target[..., rows, :] += some * weight[..., rows, :]
     return lambda weight: weight * summed, target

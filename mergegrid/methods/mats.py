@@ -12,10 +12,11 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.conjugate_gradients import System, iterate
+from mergegrid.methods.conjugate_gradients import Iterate, System, iterate
 from mergegrid.methods.matching import Covariance, matching
 from mergegrid.methods.method import Coverage, Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.slices import row_slices
 from mergegrid.methods.task_arithmetic import (
     BEST_SCALE,
     NO_VALIDATION_SCALE,
@@ -137,13 +138,17 @@ def mats_all(
             kind: Covariance = recipe["covariance"]
             if kind not in systems:
                 systems[kind] = matching(kind, experts, grams, gradients, fisher)
+            open_runs = {other for other in names if other not in runs} - {name}
+            is_last = kind not in {covariance for covariance, _ in open_runs}
+            posed = systems.pop(kind) if is_last else systems[kind]
+            steps = iterate(*posed, _start(experts, pretrained, recipe))
+            del posed  # the iteration gives up what it does not need
             stops = {
                 other: recipes[other]["iterations"]
                 for other in range(number, len(recipes))
                 if names[other] == name
             }
-            start = _start(experts, pretrained, recipe)
-            runs[name] = _run(*systems[kind], start, stops, experts.dtype)
+            runs[name] = _run(steps, stops, experts.dtype)
         while number not in found:
             passed, merged = next(runs[name])
             found[passed] = merged
@@ -158,21 +163,21 @@ def _run_of(recipe: Mapping[str, Option]) -> tuple[Option, ...]:
 
 
 def _start(experts: Tensor, pretrained: Tensor, recipe: Mapping[str, Option]) -> Tensor:
-    if recipe["initial"] == "average":
-        return experts.mean(dim=0).double()
-    merged = task_arithmetic(experts - pretrained)
-    return (pretrained + recipe["initial_scale"] * merged).double()
+    start = torch.empty_like(pretrained, dtype=torch.float64)
+    for rows in row_slices(start):
+        weights, base = experts[..., rows, :], pretrained[..., rows, :]
+        if recipe["initial"] == "average":
+            start[..., rows, :] = weights.mean(dim=0)
+        else:
+            merged = task_arithmetic(weights - base)
+            start[..., rows, :] = base + recipe["initial_scale"] * merged
+    return start
 
 
 def _run(
-    system: System,
-    target: Tensor,
-    start: Tensor,
-    stops: Mapping[int, int],
-    dtype: torch.dtype,
+    steps: Iterator[Iterate], stops: Mapping[int, int], dtype: torch.dtype
 ) -> Iterator[tuple[int, Tensor]]:
     """Give what an iteration has reached at each stop, by number, as it passes them."""
-    steps = iterate(system, target, start)
     solution, residual = next(steps)
     passed = 0
     for number, stop in sorted(stops.items(), key=lambda item: item[1]):

@@ -29,29 +29,30 @@ cache. Methods for which a tensor is more than its entries say so: `whole_tensor
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel
 from torch import Tensor
 
-from mergegrid.errors import InputError, UnknownNameError
+from mergegrid.methods.choice import Choice
 from mergegrid.methods.options import (
     Option,
     Setting,
+    check_options,
     density_fields,
-    described,
     has,
     has_any,
     keywords,
+    make_schema,
     positional,
     scale_fields,
     scope_fields,
 )
+from mergegrid.methods.per_expert import PER_EXPERT, listed
 from mergegrid.methods.survey import Survey
 
 
@@ -103,23 +104,6 @@ class Fallback(StrEnum):
 
     PRETRAINED = "pretrained"
     """The pretrained model's."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Where the value "best" of an option comes from: scores on held-in validation."""
-
-    method: str
-    """The method whose cells over the same experts are compared."""
-
-    option: str
-    """The option of theirs whose value is taken over."""
-
-    per_task: bool = False
-    """Whether every task chooses for itself, so that the value is one for each."""
-
-    alike: tuple[str, ...] = ()
-    """Options in which those cells agree with the one that chooses."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +200,13 @@ class Method:
     """What is done to the task vectors before anything else: thresholds, surveys and
     `merge` are of its result. Takes `task_vectors` and, if it draws, `uniform`."""
 
+    mark: Callable[..., Tensor] | None = None
+    """Instead of `sparsify`, which entries of the task vectors are left, the others
+    being set to zero, where the whole tensor decides on it. Takes a function that gives
+    the task vectors of a stretch, from one entry to before another, and the tensor's
+    shape; gives [expert, entry], boolean. It looks at a stretch at a time, so that no
+    task vector is held as a whole."""
+
     surveys: Mapping[str, Survey] = field(default_factory=lambda: MappingProxyType({}))
     """Quantities of the whole model that `merge` takes, by name of the argument, each
     after those that it takes itself."""
@@ -230,6 +221,10 @@ class Method:
     merge_all: Callable[..., Iterator[Tensor]] | None = None
     """`merge` for several recipes at once, for what they share inside: the same
     tensors, then `recipes=`, the options of each; gives their results in order."""
+
+    total_if: frozenset[Setting] = frozenset()
+    """Settings with which it is a total instead of a mean: what is the same in every
+    model does not stay as it is then."""
 
     whole_tensor: bool = False
     """Whether a tensor is more to it than its entries, so that blocks will not do."""
@@ -246,28 +241,20 @@ class Method:
     @functools.cached_property
     def options(self) -> type[BaseModel]:
         """The schema of its options: type, range, default and description of each."""
-        fields: dict[str, Any] = {}
-        if self.density is not None:
-            fields |= density_fields(self.density)
         measured = [survey.measure for survey in self.surveys.values()]
-        for function in (self.sparsify, *measured, self.merge):
-            if function is not None:
-                fields |= {
-                    name: (parameter.annotation, parameter.default)
-                    for name, parameter in inspect.signature(
-                        function
-                    ).parameters.items()
-                    if parameter.kind is parameter.KEYWORD_ONLY
-                }
-        if self.scope is not None:
-            fields |= scope_fields(self.scope)
-        if self.scale is not None:
-            fields |= scale_fields(self.scale)
-        return create_model(
+        return make_schema(
             f"{self.name}_options",
-            __config__=ConfigDict(extra="forbid", frozen=True),
-            **fields,
+            {} if self.density is None else density_fields(self.density),
+            [f for f in (self.sparsify, self.mark, *measured, self.merge) if f],
+            ({} if self.scope is None else scope_fields(self.scope))
+            | ({} if self.scale is None else scale_fields(self.scale)),
         )
+
+    @functools.cached_property
+    def per_expert(self) -> frozenset[str]:
+        """The options that may have one value for each expert."""
+        fields = self.options.model_fields.items()
+        return frozenset(name for name, of in fields if PER_EXPERT in of.metadata)
 
     @functools.cached_property
     def arguments(self) -> tuple[str, ...]:
@@ -292,8 +279,9 @@ class Method:
 
     @functools.cached_property
     def sparsified_options(self) -> tuple[str, ...]:
-        """The options that `sparsify` takes; none without it."""
-        return keywords(self.sparsify) if self.sparsify is not None else ()
+        """The options that `sparsify` or `mark` takes; none without either."""
+        function = self.sparsify or self.mark
+        return keywords(function) if function is not None else ()
 
     @functools.cached_property
     def all_needs(self) -> frozenset[Need]:
@@ -314,12 +302,27 @@ class Method:
         # threshold on what was thinned, or drawn, is of this merge alone.
         if options.get("scope") == "tensor":
             needs -= {Need.TRIM, Need.NORMS}
-        if self.sparsify is not None or options.get("selection") == "random":
+        is_measured = options.get("selection") in {"exact", "threshold"}
+        is_raw = self.sparsify is None and self.mark is None
+        if not is_raw or not is_measured or not self.trims(options):
             needs -= {Need.TRIM}
         return needs
 
     def trims(self, options: Mapping[str, Option]) -> bool:
-        """Tell whether it merges trimmed task vectors.
+        """Tell whether it merges task vectors of which entries are left out.
+
+        Args:
+            options: every option of a recipe.
+
+        Returns:
+            Whether it does, with these options.
+        """
+        return self.takes_trimmed(options) and any(
+            density < 1 for density in listed(options["density"])
+        )
+
+    def takes_trimmed(self, options: Mapping[str, Option]) -> bool:
+        """Tell whether it takes `trimmed`, be it that all entries are kept.
 
         Args:
             options: every option of a recipe.
@@ -355,7 +358,19 @@ class Method:
         Returns:
             Whether it does, with these options.
         """
-        return self.sum_of is not None and options.get("weights") is None
+        is_mean = not has_any(options, self.total_if)
+        return self.sum_of is not None and is_mean and options.get("weights") is None
+
+    def keeps_equal(self, options: Mapping[str, Option]) -> bool:
+        """Tell whether equal parameters merge into themselves.
+
+        Args:
+            options: every option of a recipe.
+
+        Returns:
+            Whether what is the same in every model stays as it is.
+        """
+        return self.scale is None and not has_any(options, self.total_if)
 
     def is_whole_tensor(self, options: Mapping[str, Option]) -> bool:
         """Tell whether it must be handed whole tensors.
@@ -381,20 +396,5 @@ class Method:
             UnknownNameError: if an option is unknown.
             InputError: if an option is out of range.
         """
-        given = dict(options or {})
-        for name in given:
-            if name not in self.options.model_fields:
-                raise UnknownNameError(
-                    f"option of {self.name}", name, self.options.model_fields
-                )
-        try:
-            checked = self.options(**given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            raise InputError(
-                f"{self.name}: {name} = {given[name]!r} is not possible: "
-                f"{first['msg'].lower()}."
-                f"{described(self.options.model_fields[name])}"
-            ) from None
-        return Recipe(self.name, self.version, MappingProxyType(checked.model_dump()))
+        checked = check_options(self.name, self.options, options or {})
+        return Recipe(self.name, self.version, MappingProxyType(checked))

@@ -2,13 +2,18 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from mergegrid.errors import InputError, UnknownNameError
+from mergegrid.methods.per_expert import PER_EXPERT
 
 Option: TypeAlias = Any
 """A number, a string, a boolean, None, or a tuple of numbers."""
+
+Density: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+"""The fraction of something that is kept, but not nothing."""
 
 Setting: TypeAlias = tuple[str, Option]
 """An option and one of its values, where something holds for that value alone."""
@@ -84,20 +89,20 @@ def density_fields(default: float) -> dict[str, Any]:
     """
     return {
         "density": (
-            float,
+            Annotated[Density | tuple[Density, ...], PER_EXPERT],
             Field(
                 default=default,
-                gt=0,
-                le=1,
-                description="fraction of a task vector's entries that is kept",
+                description="fraction of a task vector's entries that is kept; one, or "
+                "one for each expert",
             ),
         ),
         "selection": (
-            Literal["exact", "threshold", "random"],
+            Literal["exact", "at_least_one", "threshold", "random"],
             Field(
                 default="exact",
                 description="entries kept: the largest, of equal ones the first; the "
-                "largest and all equal ones; or as many at random",
+                "same, but at least one; the largest and all equal ones; or as many "
+                "at random",
             ),
         ),
     }
@@ -163,20 +168,69 @@ def scale_fields(default: float) -> dict[str, Any]:
             bool,
             Field(
                 default=False,
-                description="whether the merged task vector is brought to the L1 norm "
-                "of the mean task vector",
+                description="whether the scale is for a merged task vector of the L1 "
+                "norm of the mean task vector (LiNeS, with a scale of 1)",
             ),
         ),
     }
 
 
-def described(option: FieldInfo) -> str:
-    """Say what an option is, for messages.
+def make_schema(
+    name: str,
+    before: Mapping[str, Any],
+    functions: Iterable[Callable[..., Any]],
+    after: Mapping[str, Any],
+) -> type[BaseModel]:
+    """Make a schema of options: type, range, default and description of each.
 
     Args:
-        option: the option.
+        name: its name.
+        before: options that come first: name to type and field.
+        functions: those whose keyword-only arguments are options.
+        after: options that come last.
 
     Returns:
-        A sentence with a space before it, or nothing.
+        The schema.
     """
-    return f" It is the {option.description}." if option.description else ""
+    fields = dict(before)
+    for function in functions:
+        fields |= {
+            name: (parameter.annotation, parameter.default)
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+    settings = ConfigDict(extra="forbid", frozen=True)
+    return create_model(name, __config__=settings, **fields, **after)
+
+
+def check_options(
+    method: str, schema: type[BaseModel], given: Mapping[str, Option]
+) -> dict[str, Option]:
+    """Check options and spell the defaults out.
+
+    Args:
+        method: the method's name, for messages.
+        schema: its options.
+        given: those that differ from the defaults.
+
+    Returns:
+        Every option.
+
+    Raises:
+        UnknownNameError: if an option is unknown.
+        InputError: if an option is out of range.
+    """
+    for name in given:
+        if name not in schema.model_fields:
+            raise UnknownNameError(f"option of {method}", name, schema.model_fields)
+    try:
+        return schema(**given).model_dump()
+    except ValidationError as error:
+        # Of an option that may have several values, what is said of one says most.
+        found = max(error.errors(), key=lambda each: len(each["loc"]))
+        name = str(found["loc"][0])
+        described = schema.model_fields[name].description
+        raise InputError(
+            f"{method}: {name} = {given[name]!r} is not possible: "
+            f"{found['msg'].lower()}." + f" It is the {described}." * bool(described)
+        ) from None

@@ -255,8 +255,6 @@ METHOD = Method(
     "2024, arXiv:2410.02396",
     flops=pcb_flops,
     needs=frozenset({Need.PRETRAINED}),
-    # In a block there are fewer entries than bins to count them in.
-    whole_tensor=True,
     scale=1.2,
     scope="model",
     sweep=MappingProxyType(

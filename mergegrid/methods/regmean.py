@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mergegrid.methods.method import Coverage, Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.slices import row_slices
 
 NULL_EIGENVALUE = 1e-7
 """Share of the largest eigenvalue below which a direction counts as never seen: what
@@ -81,7 +82,12 @@ def regmean_all(
 
     Shrinking is linear, so that sum_e G~_e and sum_e (W_e - A) G~_e follow for every a
     from those of the full Grams and those of their diagonals: another recipe costs one
-    solve, whatever the number of experts.
+    solve, whatever the number of experts. Since differences from the average add up to
+    nothing, the last expert's Gram G_M may be taken from all others,
+
+        sum_e (W_e - A) G_e = sum_(e < M) (W_e - A) (G_e - G_M),
+
+    which saves a product.
 
     Args:
         experts: see `regmean`.
@@ -91,72 +97,136 @@ def regmean_all(
     Yields:
         The merged weights, in the order of the recipes.
     """
-    mean = experts.double().mean(dim=0)
-    full = torch.zeros_like(grams[0], dtype=torch.float64)
-    target_of_full = torch.zeros_like(mean)
-    target_of_diagonal = torch.zeros_like(mean)
-    # One expert at a time: no more than one Gram matrix is held in float64.
-    for weight, stored in zip(experts, grams, strict=True):
-        gram = stored.double()
-        difference = weight.double() - mean
-        full += gram
-        target_of_full += difference @ gram
-        target_of_diagonal += difference * _diagonal(gram).unsqueeze(-2)
-    for recipe in recipes:
+    full, target = _sums(experts, grams)
+    for number, recipe in enumerate(recipes, start=1):
+        is_last = number == len(recipes)
+        summed = full if is_last else full.clone()
+        solution = target if is_last else target.clone()
         share = recipe["off_diagonal"]
-        summed = share * full
-        _diagonal(summed).copy_(_diagonal(full))
-        target = share * target_of_full + (1 - share) * target_of_diagonal
+        if share < 1:
+            _shrink(summed, solution, experts, grams, share)
         if recipe["ridge"] > 0:
-            prior = recipe["ridge"] * _diagonal(summed).mean(dim=-1, keepdim=True)
-            _diagonal(summed).add_(prior)
-        yield (mean + solve(summed, target)).to(experts.dtype)
+            diagonal = _diagonal(summed)
+            diagonal += recipe["ridge"] * diagonal.mean(dim=-1, keepdim=True)
+        solve_(summed, solution)
+        merged = torch.empty_like(experts[0])
+        for rows in row_slices(solution):
+            merged[..., rows, :] = solution[..., rows, :].add_(_mean(experts, rows))
+        yield merged
 
 
-def solve(
+def _sums(
+    experts: Tensor, grams: Tensor
+) -> tuple[Float64[Tensor, "*layer d_in d_in"], Float64[Tensor, "*layer d_out d_in"]]:
+    """Give sum_e G_e and sum_e (W_e - A) G_e."""
+    full = grams[-1].to(torch.float64, copy=True)
+    further = torch.empty_like(full)
+    target = torch.zeros_like(experts[0], dtype=torch.float64)
+    mean = torch.empty_like(target)
+    for rows in row_slices(mean):
+        mean[..., rows, :] = _mean(experts, rows)
+    # One expert at a time: no more than one difference of Grams is held.
+    for weight, gram in zip(experts[:-1], grams[:-1], strict=True):
+        further.copy_(gram)
+        for rows in row_slices(full):
+            full[..., rows, :] += further[..., rows, :]
+            further[..., rows, :] -= grams[-1][..., rows, :]
+        for rows in row_slices(target):
+            difference = weight[..., rows, :] - mean[..., rows, :]
+            target[..., rows, :] += difference @ further
+    return full, target
+
+
+def _shrink(
+    summed: Float64[Tensor, "*layer d_in d_in"],
+    target: Float64[Tensor, "*layer d_out d_in"],
+    experts: Tensor,
+    grams: Tensor,
+    share: float,
+) -> None:
+    """Scale the Grams' off-diagonal entries in both sums."""
+    diagonal = _diagonal(summed).clone()
+    _diagonal(summed.mul_(share)).copy_(diagonal)
+    diagonals = _diagonal(grams).double()
+    further = (diagonals[:-1] - diagonals[-1]).unsqueeze(-2) * (1 - share)
+    for rows in row_slices(target):
+        some = target[..., rows, :].mul_(share)
+        mean = _mean(experts, rows)
+        for weight, factor in zip(experts[:-1], further, strict=True):
+            some += (weight[..., rows, :] - mean) * factor
+
+
+def _mean(experts: Tensor, rows: slice) -> Float64[Tensor, "*layer row d_in"]:
+    """Average some rows of the experts' weights."""
+    total = experts[0][..., rows, :].to(torch.float64, copy=True)
+    for weight in experts[1:]:
+        total += weight[..., rows, :]
+    return total.div_(len(experts))
+
+
+def solve_(
     matrix: Float64[Tensor, "*layer d_in d_in"],
     target: Float64[Tensor, "*layer d_out d_in"],
-) -> Float64[Tensor, "*layer d_out d_in"]:
+) -> None:
     """Solve X matrix = target for positive semi-definite matrices.
 
     Args:
-        matrix: symmetric, such as a sum of Gram matrices.
-        target: rows in the span of `matrix`.
-
-    Returns:
-        X = target matrix^+; zero in directions in which `matrix` is as good as zero.
+        matrix: symmetric, such as a sum of Gram matrices; its diagonal is overwritten.
+        target: rows in the span of `matrix`; overwritten by X = target matrix^+, zero
+            in directions in which `matrix` is as good as zero.
     """
     diagonal = _diagonal(matrix)
-    is_seen = diagonal > 0
-    # On a scale where every input has variance 1, a small pivot means dependence, not
-    # just a small input; inputs that are always zero are replaced by independent ones.
-    scale = torch.where(is_seen, diagonal.rsqrt(), 0).unsqueeze(-2)
-    correlation = scale.mT * matrix * scale
-    _diagonal(correlation).add_((~is_seen).double())
-    factor, failed = torch.linalg.cholesky_ex(correlation)
-    is_independent = (_diagonal(factor).square() > DEPENDENT).all(dim=-1)
-    solution = torch.cholesky_solve((target * scale).mT, factor).mT * scale
-    # Of several layers, only those pay for eigenvalues that have to.
-    is_singular = (failed != 0) | ~is_independent
-    solution[is_singular] = _solve_by_eigenvalues(
-        matrix[is_singular], target[is_singular]
-    )
-    return solution
+    # Inputs that are always zero are replaced by independent ones, no larger than the
+    # largest eigenvalue, that no target has any of.
+    largest = diagonal.amax(dim=-1, keepdim=True) if diagonal.numel() else diagonal
+    diagonal.copy_(torch.where(diagonal > 0, diagonal, largest))
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    # In units in which every input has variance 1, a small pivot means dependence, not
+    # just a small input.
+    is_independent = _diagonal(factor).square() > DEPENDENT * diagonal
+    is_singular = (failed != 0) | ~is_independent.all(dim=-1)
+    if not is_singular.any():
+        _solve_by_factor_(factor, target)
+    elif is_singular.all():
+        del factor
+        _solve_by_eigenvalues_(matrix, target)
+    else:  # only those layers pay for eigenvalues that have to
+        for is_chosen, solve, given in (
+            (~is_singular, _solve_by_factor_, factor),
+            (is_singular, _solve_by_eigenvalues_, matrix),
+        ):
+            chosen = target[is_chosen]
+            solve(given[is_chosen], chosen)
+            target[is_chosen] = chosen
 
 
-def _solve_by_eigenvalues(
-    matrix: Float64[Tensor, "layer d_in d_in"],
-    target: Float64[Tensor, "layer d_out d_in"],
-) -> Float64[Tensor, "layer d_out d_in"]:
-    values, vectors = torch.linalg.eigh(matrix)  # in ascending order
-    is_regular = values > NULL_EIGENVALUE * values[:, -1:]
-    inverse = torch.where(is_regular, 1 / values, 0)
-    return ((target @ vectors) * inverse.unsqueeze(-2)) @ vectors.mT
+def _solve_by_factor_(
+    factor: Float64[Tensor, "*layer d_in d_in"],
+    target: Float64[Tensor, "*layer d_out d_in"],
+) -> None:
+    solve = torch.linalg.solve_triangular
+    solve(factor.mT, target, upper=True, left=False, out=target)
+    solve(factor, target, upper=False, left=False, out=target)
+
+
+def _solve_by_eigenvalues_(
+    matrix: Float64[Tensor, "*layer d_in d_in"],
+    target: Float64[Tensor, "*layer d_out d_in"],
+) -> None:
+    *layers, d_out, d_in = target.shape
+    count = math.prod(layers)
+    every_matrix = matrix.view(count, d_in, d_in)
+    for one, rows_of in zip(every_matrix, target.view(count, d_out, d_in), strict=True):
+        values, vectors = torch.linalg.eigh(one)  # in ascending order
+        is_regular = values > NULL_EIGENVALUE * values[-1:]
+        inverse = torch.where(is_regular, 1 / values, 0)
+        for rows in row_slices(rows_of):
+            rows_of[rows] = ((rows_of[rows] @ vectors) * inverse) @ vectors.mT
 
 
 def _diagonal(
-    matrix: Float64[Tensor, "*layer d_in d_in"],
-) -> Float64[Tensor, "*layer d_in"]:
+    matrix: Float[Tensor, "*layer d_in d_in"],
+) -> Float[Tensor, "*layer d_in"]:
     """Give a view of the diagonals of matrices."""
     return matrix.diagonal(dim1=-2, dim2=-1)
 
@@ -170,18 +240,20 @@ def regmean_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> i
         **_options: the recipe's options, on which the count does not depend.
 
     Returns:
-        With d = d_in and k = d_out: 2M dk for the average and the differences from it,
-        2M d^2 k for the products with Grams and 2M dk for those with their diagonals,
-        M d^2 + M dk to add them up, d^2 + 3dk to shrink the sums, d^3 / 3 to factorize,
-        2 d^2 k to solve, dk to add the average. The fallback to eigenvalues costs more.
-        In a sweep, the sums over experts are common to all recipes.
+        With d = d_in and k = d_out: M dk for the average, and for each expert but one 2
+        d^2 k for a product with Grams, 2 dk for the difference from the average and the
+        sum, 2 d^2 for the sum and the difference of Grams; these are common to all
+        recipes of a sweep. To shrink the sums, d^2 + (M + 1) dk, and 3 dk for each
+        expert but one; d^3 / 3 to factorize and 2 d^2 k to solve; (M + 1) dk to add the
+        average. The fallback to eigenvalues costs more.
     """
     d_out, d_in = shape
     entries = d_out * d_in
-    products = 2 * experts * entries * (d_in + 1)
-    differences_and_sums = 3 * experts * entries + experts * d_in**2
-    shrinking = d_in**2 + 4 * entries
-    return products + differences_and_sums + shrinking + _solve_flops(d_out, d_in)
+    sums = (experts - 1) * (2 * entries * d_in + 2 * entries + 2 * d_in**2)
+    shrinking = d_in**2 + (experts + 1) * entries + 3 * (experts - 1) * entries
+    solving = d_in**3 // 3 + 2 * entries * d_in
+    averages = (2 * experts + 1) * entries
+    return sums + shrinking + solving + averages
 
 
 def regmean_paper_flops(
@@ -199,10 +271,6 @@ def regmean_paper_flops(
     """
     entries = math.prod(shape)
     return float((experts + 2) * entries * shape[-1] + (3 * experts - 2) * entries)
-
-
-def _solve_flops(d_out: int, d_in: int) -> int:
-    return d_in**3 // 3 + 2 * d_out * d_in**2
 
 
 METHOD = Method(

@@ -1,10 +1,16 @@
-"""Singular values and vectors, in float64, from the Gram matrix of the smaller side."""
+"""Singular values and vectors, in float64, from the Gram matrix of the smaller side.
+
+Matrices are taken as tall ones, whose columns are the smaller side. The vectors of the
+larger side are what the matrix makes of those of the smaller one, and never held.
+"""
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
+
+from mergegrid.methods.tall import Tall, stored
 
 NEGLIGIBLE = 1e-5
 """Share of the largest singular value up to which a direction counts as absent. Task
@@ -21,33 +27,53 @@ Loan, "Matrix Computations", sec. 8.3)."""
 
 
 class Triplets(NamedTuple):
-    """Singular values in decreasing order, with their vectors as columns."""
-
-    left: Float64[Tensor, "row triplet"]
-    """Left singular vectors; zero where the singular value counts as zero."""
-
-    values: Float64[Tensor, " triplet"]
-    """Singular values; exactly zero where they count as zero."""
+    """Singular values of a tall matrix in decreasing order, with vectors of columns."""
 
     right: Float64[Tensor, "column triplet"]
     """Right singular vectors; zero where the singular value counts as zero."""
 
+    values: Float64[Tensor, " triplet"]
+    """Singular values; exactly zero where they count as zero."""
+
+    def to_left(self) -> Float64[Tensor, "column triplet"]:
+        """Give what the matrix must be multiplied with to get left singular vectors.
+
+        Returns:
+            Right singular vectors over singular values; zero where these are.
+        """
+        return self.right / self.values.where(self.values > 0, 1)
+
+
+def standing(
+    matrices: Float[Tensor, "matrix d_out d_in"],
+) -> Float[Tensor, "matrix row column"]:
+    """Turn matrices so that they have no more columns than rows.
+
+    Args:
+        matrices: matrices of one shape.
+
+    Returns:
+        A view of them, or of their transposes.
+    """
+    is_wide = matrices.shape[1] < matrices.shape[2]
+    return matrices.mT if is_wide else matrices
+
 
 def decompose(
-    matrix: Float64[Tensor, "row column"],
+    matrix: Tall,
     *,
     count: int | None = None,
     floor: float | Float64[Tensor, ""] | None = None,
 ) -> Triplets:
-    """Decompose a matrix into its singular values and vectors.
+    """Decompose a tall matrix into its singular values and vectors.
 
-    With n the smaller side, the eigenvectors of the n x n Gram matrix are the singular
-    vectors of that side; what the matrix makes of them, divided by its length, are
-    those of the other. Relative to the largest singular value, one of 1e-5 has vectors
-    accurate to about 1e-6, more than float32 entries determine.
+    The eigenvectors of the Gram matrix of its n columns are the right singular vectors;
+    how long the matrix makes them are the singular values. Relative to the largest
+    singular value, one of 1e-5 has vectors accurate to about 1e-6, more than float32
+    entries determine.
 
     Args:
-        matrix: any matrix; not touched.
+        matrix: any matrix; the fewer columns it has, the better.
         count: how many triplets to return, the largest ones; None for n.
         floor: singular values up to this count as zero; None for `NEGLIGIBLE` times
             the largest. Those up to `RESOLVED` times the largest always do.
@@ -55,41 +81,107 @@ def decompose(
     Returns:
         The triplets. Signs, and bases where singular values are equal, are arbitrary.
     """
-    is_wide = matrix.shape[0] < matrix.shape[1]
-    tall = matrix.mT if is_wide else matrix
-    inner = torch.linalg.eigh(tall.mT @ tall).eigenvectors.flip(1)[:, :count]
-    images = tall @ inner
-    values = images.norm(dim=0)
-    largest = values[:1]  # a slice, since there may be none
+    right = leading_eigenvectors(matrix.gram(), count)
+    return found_in(right, matrix.lengths(right), floor=floor)
+
+
+def leading_eigenvectors(
+    gram: Float64[Tensor, "column column"], count: int | None = None
+) -> Float64[Tensor, "column vector"]:
+    """Find the eigenvectors of a matrix's largest eigenvalues.
+
+    Args:
+        gram: a symmetric matrix.
+        count: how many; None for all.
+
+    Returns:
+        The eigenvectors as columns, that of the largest eigenvalue first.
+    """
+    vectors = torch.linalg.eigh(gram).eigenvectors
+    return vectors[:, len(gram) - (len(gram) if count is None else count) :].flip(1)
+
+
+def found_in(
+    right: Float64[Tensor, "column triplet"],
+    lengths: Float64[Tensor, " triplet"],
+    *,
+    floor: float | Float64[Tensor, ""] | None = None,
+) -> Triplets:
+    """Tell which singular values count as zero, and set them and their vectors to zero.
+
+    Args:
+        right: right singular vectors; overwritten.
+        lengths: how long the matrix makes them, in decreasing order; overwritten.
+        floor: see `decompose`.
+
+    Returns:
+        The triplets.
+    """
+    largest = lengths[:1].clone()  # a slice, since there may be none
     least = NEGLIGIBLE * largest if floor is None else floor
-    is_kept = (values > RESOLVED * largest) & (values > least)
-    values = values * is_kept
-    inner = inner * is_kept
-    outer = images * torch.where(is_kept, 1 / values, 0)
-    return Triplets(
-        left=inner if is_wide else outer,
-        values=values,
-        right=outer if is_wide else inner,
-    )
+    is_kept = (lengths > RESOLVED * largest) & (lengths > least)
+    return Triplets(right.mul_(is_kept), lengths.mul_(is_kept))
 
 
-def polar_factor(
-    matrix: Float64[Tensor, "row column"],
-) -> Float64[Tensor, "row column"]:
-    """Find the nearest matrix with orthonormal columns, or rows if there are fewer.
+def polar(matrix: Tall) -> Float64[Tensor, "column column"]:
+    """Find what makes a matrix's columns orthonormal, and changes them least.
 
-    It is P Q^T for the singular value decomposition P S Q^T. Directions in which the
-    matrix is as good as zero have no part in it: there, orthonormal columns would be
-    arbitrary.
+    For the singular value decomposition P S Q^T it is Q S^+ Q^T: the matrix times it
+    is P Q^T, the nearest matrix with orthonormal columns, or rows if there are fewer.
+    Directions in which the matrix is as good as zero have no part in it: there,
+    orthonormal columns would be arbitrary.
 
     Args:
         matrix: any matrix.
 
     Returns:
-        The orthogonal factor of its polar decomposition.
+        What to multiply the matrix with.
     """
-    left, _, right = decompose(matrix)
-    return left @ right.mT
+    triplets = decompose(matrix)
+    return triplets.to_left() @ triplets.right.mT
+
+
+def assembled(
+    left: Tall,
+    right: Float64[Tensor, "column other"],
+    like: Float[Tensor, "matrix d_out d_in"],
+) -> Float[Tensor, "d_out d_in"]:
+    """Multiply a tall matrix with another, and turn the product as matrices were.
+
+    Args:
+        left: the tall matrix.
+        right: the other one.
+        like: matrices before `standing` turned them.
+
+    Returns:
+        The product, in the precision of `like`.
+    """
+    product = torch.empty_like(like[0])
+    (into,) = standing(product[None])
+    left.write(into, right)
+    return product
+
+
+def orthogonalized(
+    left: Tall,
+    values: Float64[Tensor, "*triplet"],
+    right: Float64[Tensor, "column triplet"],
+    like: Float[Tensor, "matrix d_out d_in"],
+) -> Float[Tensor, "d_out d_in"]:
+    """Put triplets together whose vectors are not orthogonal to one another.
+
+    Args:
+        left: left singular vectors of several matrices, side by side.
+        values: singular values, or one for all.
+        right: right singular vectors.
+        like: see `assembled`.
+
+    Returns:
+        polar(left) diag(values) polar(right)^T, where polar(U) is the nearest matrix
+        with orthonormal columns, in the precision of `like`.
+    """
+    inner = (polar(left) * values) @ polar(stored(right)).mT
+    return assembled(left, inner @ right.mT, like)
 
 
 def mean_value(values: Float64[Tensor, " triplet"]) -> Float64[Tensor, ""]:
@@ -108,28 +200,26 @@ def decompose_flops(rows: int, columns: int, count: int | None = None) -> int:
     """Count the operations of `decompose`, to leading order.
 
     Args:
-        rows: number of rows.
-        columns: number of columns.
+        rows: m, number of rows.
+        columns: n, number of columns.
         count: number of triplets; None for all.
 
     Returns:
-        With n the smaller and m the larger side: 2 m n^2 for the Gram matrix, 9 n^3 for
-        its eigenvectors, 2 m n for each triplet.
+        2 m n^2 for the Gram matrix, 9 n^3 for its eigenvectors, 2 m n for each triplet.
     """
-    small, large = sorted((rows, columns))
-    triplets = small if count is None else count
-    products = 2 * large * small * (small + triplets)
-    return products + EIGENVECTOR_FLOPS * small**3
+    triplets = columns if count is None else count
+    products = 2 * rows * columns * (columns + triplets)
+    return products + EIGENVECTOR_FLOPS * columns**3
 
 
-def polar_factor_flops(rows: int, columns: int) -> int:
-    """Count the operations of `polar_factor`, to leading order.
+def polar_flops(rows: int, columns: int) -> int:
+    """Count the operations of `polar`, to leading order.
 
     Args:
         rows: number of rows.
-        columns: number of columns.
+        columns: n, number of columns.
 
     Returns:
-        Those of `decompose`, and 2 m n^2 for the product.
+        Those of `decompose`, and 2 n^3 for the product.
     """
-    return decompose_flops(rows, columns) + 2 * rows * columns * min(rows, columns)
+    return decompose_flops(rows, columns) + 2 * columns**3

@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.errors import InputError
-from mergegrid.methods.method import Choice, Method, Need
+from mergegrid.methods.choice import Choice
+from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
+from mergegrid.methods.per_expert import PER_EXPERT, factors
 from mergegrid.methods.survey import Survey
 from mergegrid.methods.task_arithmetic import task_arithmetic_flops
 from mergegrid.methods.ties import sign_balance, ties, ties_flops
@@ -25,6 +26,7 @@ Threshold: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 MaskThreshold: TypeAlias = Annotated[
     Threshold | tuple[Threshold, ...],
+    PER_EXPERT,
     Field(
         description="least ratio of a task's change to that of all other tasks; one, "
         "or one for each expert, in their order"
@@ -112,7 +114,7 @@ def tall_mask(
     # In float64, rounding is no part of the comparison, nor is the experts' order.
     precise = task_vectors.double()
     distances = (merged - precise).abs_()
-    bounds = distances.mul_(_spread(mask_threshold, precise))
+    bounds = distances.mul_(factors("mask_threshold", mask_threshold, precise))
     if comparison == "strict":
         return precise.abs() > bounds
     selected = precise.abs() >= bounds
@@ -217,26 +219,6 @@ def tall_masks_flops(shape: tuple[int, ...], experts: int, **options: Option) ->
     merging = multi_task_vector_flops(experts, str(options.get("merge_by")))
     selecting = tall_mask_flops(experts, str(options.get("comparison")))
     return (merging + selecting + 3 * experts) * math.prod(shape)
-
-
-def _spread(
-    mask_threshold: float | tuple[float, ...],
-    task_vectors: Float64[Tensor, "expert *shape"],
-) -> Float64[Tensor, "..."]:
-    """Shape thresholds so that they multiply with task vectors.
-
-    Raises:
-        InputError: if there are not as many thresholds as experts.
-    """
-    thresholds = task_vectors.new_tensor(mask_threshold)
-    if not isinstance(mask_threshold, tuple):
-        return thresholds
-    if len(thresholds) != len(task_vectors):
-        raise InputError(
-            f"There are {len(task_vectors)} experts, but {len(thresholds)} thresholds "
-            f"of masks."
-        )
-    return thresholds.view((-1,) + (1,) * (task_vectors.dim() - 1))
 
 
 METHOD = Method(

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mergegrid.methods.method import Choice, Method, Need
+from mergegrid.methods.choice import Choice
+from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.weighting import TaskVectorWeights, weigh
 

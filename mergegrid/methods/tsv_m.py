@@ -11,9 +11,11 @@ from mergegrid.methods.options import Option
 from mergegrid.methods.singular import (
     decompose,
     decompose_flops,
-    polar_factor,
-    polar_factor_flops,
+    orthogonalized,
+    polar_flops,
+    standing,
 )
+from mergegrid.methods.tall import side_by_side, stored
 
 SCALES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 """A sixth of the papers' sweep, 0.1 to 3.0 in steps of 0.1."""
@@ -54,11 +56,18 @@ def tsv_m(
     if experts == 1:  # everything is kept, and orthogonal
         return task_vectors[0].clone()
     rank = kept_rank(d_out, d_in, experts)
-    kept = [decompose(vector.double(), count=rank) for vector in task_vectors]
-    left = polar_factor(torch.cat([triplets.left for triplets in kept], dim=1))
-    right = polar_factor(torch.cat([triplets.right for triplets in kept], dim=1))
+    vectors = [stored(vector) for vector in standing(task_vectors)]
+    kept = [decompose(vector, count=rank) for vector in vectors]
+    left = side_by_side(
+        [
+            vector.product(triplets.to_left())
+            for vector, triplets in zip(vectors, kept, strict=True)
+        ]
+    )
     values = torch.cat([triplets.values for triplets in kept])
-    return ((left * values) @ right.mT).to(task_vectors.dtype)
+    right = torch.cat([triplets.right for triplets in kept], dim=1)
+    del kept
+    return orthogonalized(left, values, right, task_vectors)
 
 
 def kept_rank(d_out: int, d_in: int, experts: int) -> int:
@@ -85,23 +94,25 @@ def tsv_m_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int
         **_options: the recipe's options, on which the count does not depend.
 
     Returns:
-        With n the smaller side, m the larger, r triplets kept of each expert and
-        c = M r: M (2 m n^2 + 9 n^3 + 2 m n r) for the decompositions; 6 d c^2 + 9 c^3
-        for the polar factor of each side d (c at most d); 2 m n c + c d_out for the
-        product; M m n differences and the multiply-add of the scale. For a single
+        With n the smaller and m the larger side, r triplets kept of each expert and
+        c = M r: M (2 m n^2 + 9 n^3 + 2 m n r) for the decompositions; for the polar
+        factor of each side d, 4 d c^2 + 9 c^3 + 2 c^3; 6 m n c for the larger side's
+        vectors, which are formed thrice; 2 c^3 + c^2 + 2 n c^2 + 2 m n c to put
+        together; M m n differences and the multiply-add of the scale. For a single
         expert, the last two alone.
     """
-    d_out, d_in = shape
-    entries = d_out * d_in
+    small, large = sorted(shape)
+    entries = small * large
     ends = (experts + 2) * entries
     if experts == 1:
         return ends
-    rank = kept_rank(d_out, d_in, experts)
+    rank = kept_rank(small, large, experts)
     columns = experts * rank
-    decomposing = experts * decompose_flops(d_out, d_in, rank)
-    whitening = sum(polar_factor_flops(side, columns) for side in shape)
-    product = 2 * entries * columns + d_out * columns
-    return decomposing + whitening + product + ends
+    decomposing = experts * decompose_flops(large, small, rank)
+    whitening = polar_flops(large, columns) + polar_flops(small, columns)
+    forming = 3 * 2 * entries * columns
+    inner = 2 * columns**3 + columns**2 + 2 * small * columns**2
+    return decomposing + whitening + forming + inner + 2 * entries * columns + ends
 
 
 METHOD = Method(

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from mergegrid.methods.method import Coverage, Fallback, Method, Need
 from mergegrid.methods.options import Option
-from mergegrid.methods.regmean import solve
+from mergegrid.methods.regmean import solve_
+from mergegrid.methods.tall import stored, summed
 
 
 def wudi(
@@ -26,7 +27,7 @@ def wudi(
         T = T_0 + (sum_e (task_vector_e - T_0) G_e) (sum_e G_e)^+.
 
     Directions in which no task vector has anything to speak of keep T_0; what counts as
-    such is decided by `mergegrid.methods.regmean.solve`. Equal experts are returned;
+    such is decided by `mergegrid.methods.regmean.solve_`. Equal experts are returned;
     experts whose rows are orthogonal to each other's are added up.
 
     This is not what the paper reports. It starts at T_0 too, but stops after 300 steps
@@ -44,18 +45,25 @@ def wudi(
         Cheng et al., "Whoever Started the Interference Should End It: Guiding Data-Free
         Model Merging via Task Vectors", ICML 2025, arXiv:2503.08099.
     """
-    start = task_vectors.sum(dim=0, dtype=torch.float64)
-    d_in = start.shape[1]
-    summed = start.new_zeros(d_in, d_in)
-    target = torch.zeros_like(start)
+    d_out, d_in = task_vectors.shape[1:]
+    starts = summed(task_vectors)
+    start = starts.times(None)
+    matrix = task_vectors.new_zeros(d_in, d_in, dtype=torch.float64)
+    target = task_vectors.new_zeros(d_out, d_in, dtype=torch.float64)
     # One expert at a time: no more than one Gram matrix is held besides their sum.
     for vector in task_vectors:
-        whole = vector.double()
-        square = whole.square().sum()
-        gram = (whole.mT @ whole) / square.where(square > 0, 1)
-        summed += gram
-        target += (whole - start) @ gram
-    return (start + solve(summed, target)).to(task_vectors.dtype)
+        gram = stored(vector).gram()
+        square = gram.trace()
+        gram /= square.where(square > 0, 1)
+        matrix += gram
+        for rows in starts.slices():
+            target[rows] += (vector[rows] - start(rows)) @ gram
+        del gram
+    solve_(matrix, target)
+    merged = torch.empty_like(task_vectors[0])
+    for rows in starts.slices():
+        merged[rows] = start(rows).add_(target[rows])
+    return merged
 
 
 def wudi_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
@@ -68,15 +76,17 @@ def wudi_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
 
     Returns:
         With d = d_in and k = d_out: 4M d^2 k for Gram matrices and products with them,
-        2M d^2 to divide and add them up; d^3 / 3 to factorize, 2 d^2 k to solve; 6M dk
-        for task vectors, start, norms, differences and sum, dk to add the start, and
-        the multiply-add of the scale. Singular systems cost an eigendecomposition more.
+        2M d^2 to divide and add them up; d^3 / 3 to factorize, 2 d^2 k to solve; 3M dk
+        for task vectors, differences and sum; (M - 1) dk for the start, for each expert
+        and at the end; dk to add it, and the multiply-add of the scale. Singular
+        systems cost an eigendecomposition more.
     """
     d_out, d_in = shape
     entries = d_out * d_in
     products = 4 * experts * entries * d_in + 2 * experts * d_in**2
     solving = d_in**3 // 3 + 2 * entries * d_in
-    return products + solving + (6 * experts + 3) * entries
+    starts = (experts + 1) * (experts - 1) * entries
+    return products + solving + starts + (3 * experts + 3) * entries
 
 
 METHOD = Method(

@@ -2,26 +2,28 @@
 
 TIES keeps the entries of largest magnitude over the *whole* model. The magnitude of the
 smallest entry kept says which they are, so that merging can go one parameter at a time.
-It is found by counting, not by sorting: the bits of non-negative float32 numbers are
-ordered as the numbers are, so a histogram of their upper halves, and one of the lower
-halves where a threshold lies, give it exactly, for all densities together.
+It is found by counting, not by sorting (`mergegrid.statistics.halves`), for all
+densities together.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int32
 from torch import Tensor
 
 from mergegrid.errors import InputError, NonFiniteError
 from mergegrid.parameters import Parameters, Role, role
+from mergegrid.statistics.halves import BINS, HALF, bin_of, number
 
-LOWER_BITS = 16
-"""Half of a float32, so that neither histogram has more than 2^16 bins."""
+Key = TypeVar("Key", int, float)
+"""A number of entries, or a density."""
 
 ENTRIES_AT_ONCE = 1 << 16
 """How many entries are counted at a time: as many as the processor's cache holds."""
@@ -40,9 +42,37 @@ class TrimThreshold:
     ties_kept: Mapping[str, int]
     """For each parameter, how many entries of exactly that magnitude are kept."""
 
+    cut: str | None = field(default=None, compare=False)
+    """The parameter that has such entries of which only some are kept; "" if there is
+    none, None if that is not known."""
+
+    def may_cut(self, name: str) -> bool:
+        """Tell whether of a parameter's entries of that magnitude some may be kept.
+
+        Args:
+            name: the parameter.
+
+        Returns:
+            Whether some, but not all of them, may be.
+        """
+        return bool(self.ties_kept.get(name)) and self.cut in {None, name}
+
+    def renamed(self, names: Mapping[str, str]) -> "TrimThreshold":
+        """Give the same for a model that calls some parameters otherwise.
+
+        Args:
+            names: those parameters to their other names.
+
+        Returns:
+            The same threshold.
+        """
+        ties_kept = {names.get(n, n): count for n, count in self.ties_kept.items()}
+        cut = None if self.cut is None else names.get(self.cut, self.cut)
+        return TrimThreshold(self.threshold, ties_kept, cut)
+
 
 def trim_thresholds(
-    task_vector: Parameters, densities: Sequence[float]
+    task_vector: Parameters, densities: Sequence[float], *, fewest: int = 0
 ) -> dict[float, TrimThreshold]:
     """Find the magnitude at which a task vector's largest entries end.
 
@@ -51,6 +81,7 @@ def trim_thresholds(
             statistics of normalization - is passed over; magnitudes are compared in
             float32. A tied tensor belongs under one name only.
         densities: the fractions of entries to keep, each in [0, 1].
+        fewest: how many entries are kept at least, if there are so many.
 
     Returns:
         A threshold for each density, see `thresholds_of`.
@@ -70,30 +101,29 @@ def trim_thresholds(
             for block in flat.split(ENTRIES_AT_ONCE, dim=1):
                 yield name, block.float().abs()
 
-    (found,) = thresholds_of(blocks, 1, densities)
+    (found,) = thresholds_of(blocks, [densities], fewest=fewest)
     return found
 
 
 def thresholds_of(
     blocks: Callable[[], Iterable[tuple[str, Float[Tensor, "expert entry"]]]],
-    experts: int,
-    densities: Sequence[float],
+    densities: Sequence[Iterable[float]],
+    *,
+    fewest: int = 0,
 ) -> list[dict[float, TrimThreshold]]:
     """Find where the largest entries of several task vectors end, for each by itself.
 
-    With n entries in all, exactly k = floor(n * density) of them are kept: those that a
-    stable sort by decreasing magnitude puts first. Of equal magnitudes that is the one
-    whose parameter comes first, then the one with the smaller index. A density counts
-    as the decimal it is written as: 0.29 of 100 entries are 29.
+    With n entries in all, exactly k = floor(n * density) of them are kept, see
+    `thresholds_at`. A density counts as the decimal it is written as: 0.29 of 100
+    entries are 29.
 
     Args:
-        blocks: gives, as often as it is called, the name of a parameter and magnitudes
-            of a stretch of it, in order. It is called twice.
-        experts: how many task vectors they are.
-        densities: the fractions of entries to keep, each in [0, 1].
+        blocks: see `thresholds_at`.
+        densities: for each expert, the fractions of entries to keep, each in [0, 1].
+        fewest: how many entries are kept at least, if there are so many.
 
     Returns:
-        For each expert, a threshold for each density.
+        For each expert, a threshold for each of its densities.
 
     Raises:
         InputError: if a density is not in [0, 1].
@@ -103,39 +133,79 @@ def thresholds_of(
         NeurIPS 2023, arXiv:2306.01708, Algorithm 1. The authors' code keeps k + 1
         entries, and everything that equals the last of them.
     """
-    for density in densities:
+    for density in itertools.chain.from_iterable(densities):
         if not 0 <= density <= 1:
             raise InputError(f"A density is a fraction in [0, 1], not {density}.")
-    uppers, names = _count_uppers(blocks(), experts)
+
+    uppers, names = _count_uppers(blocks(), len(densities))
     entries = int(uppers[0].sum())
-    if not entries:
-        nothing = TrimThreshold(0.0, dict.fromkeys(names, 0))
-        return [dict.fromkeys(densities, nothing) for _ in range(experts)]
-    kept = {
-        density: math.floor(Fraction(str(density)) * entries) for density in densities
-    }
-    # at_least[u]: how many entries have an upper half of u or more.
-    at_least = uppers.flip(1).cumsum(1).flip(1)
-    # Where nothing is kept, the threshold is the largest magnitude and all ties fall.
-    found = [
-        {
-            density: int((counts >= max(rank, 1)).nonzero()[-1])
-            for density, rank in kept.items()
-        }
-        for counts in at_least
-    ]
-    lowers = _count_lowers(blocks(), [set(by_density.values()) for by_density in found])
-    return [
-        {
-            density: _threshold(
-                lowers[expert][upper],
-                upper=upper,
-                rank=kept[density] - int(at_least[expert, upper + 1]),
-            )
-            for density, upper in by_density.items()
-        }
-        for expert, by_density in enumerate(found)
-    ]
+
+    def kept(density: float) -> int:
+        count = math.floor(Fraction(str(density)) * entries)
+        return max(count, min(fewest, entries))
+
+    ranks = [{density: kept(density) for density in each} for each in densities]
+    return _find(blocks, uppers, names, ranks)
+
+
+def thresholds_at(
+    blocks: Callable[[], Iterable[tuple[str, Float[Tensor, "expert entry"]]]],
+    ranks: Sequence[Iterable[int]],
+) -> list[dict[int, TrimThreshold]]:
+    """Find where the k largest of several experts' magnitudes end, for each by itself.
+
+    The k largest are those that a stable sort by decreasing magnitude puts first. Of
+    equal magnitudes that is the one whose parameter comes first, then the one with the
+    smaller index.
+
+    Args:
+        blocks: gives, as often as it is called, the name of a parameter and magnitudes
+            of a stretch of it, in order. It is called twice.
+        ranks: for each expert, its k.
+
+    Returns:
+        For each expert, a threshold for each k.
+    """
+    uppers, names = _count_uppers(blocks(), len(ranks))
+    return _find(
+        blocks, uppers, names, [{rank: rank for rank in each} for each in ranks]
+    )
+
+
+def keep_largest(
+    task_vectors: Float[Tensor, "expert *shape"],
+    name: str,
+    trims: Sequence[TrimThreshold],
+    ties_left: Int[Tensor, " expert"] | None,
+) -> Float[Tensor, "expert *shape"]:
+    """Set all but a model's largest entries to zero.
+
+    Args:
+        task_vectors: expert minus pretrained, or a stretch of it, float32.
+        name: the parameter.
+        trims: the threshold of each expert.
+        ties_left: how many entries of exactly that magnitude each expert may still keep
+            in the rest of the parameter, brought forward by those that are kept where
+            it matters; None to keep all of them.
+
+    Returns:
+        New task vectors.
+    """
+    largest = torch.empty_like(task_vectors)
+    rows = zip(largest, task_vectors, trims, strict=True)
+    for expert, (into, row, trim) in enumerate(rows):
+        is_cut = ties_left is not None and trim.may_cut(name)
+        above = trim.threshold
+        if ties_left is None or (trim.ties_kept.get(name) and not is_cut):
+            above = float(np.nextafter(np.float32(above), np.float32(0)))
+        # Far faster than to compare, and to multiply by what comes of it.
+        torch.hardshrink(row, above, out=into)
+        if ties_left is not None and is_cut and ties_left[expert]:
+            flat = row.reshape(-1)
+            ties = (flat.abs() == trim.threshold).nonzero()[: int(ties_left[expert]), 0]
+            into.view(-1)[ties] = flat[ties]
+            ties_left[expert] -= len(ties)
+    return largest
 
 
 class Kept(NamedTuple):
@@ -199,6 +269,32 @@ def trim_flops(entries: int, density: float) -> tuple[int, float]:
     return 2 * entries, kept * entries + entries * math.log(max(kept, 1))
 
 
+def _find(
+    blocks: Callable[[], Iterable[tuple[str, Float[Tensor, "expert entry"]]]],
+    uppers: Int[Tensor, "expert upper"],
+    names: Iterable[str],
+    ranks: Sequence[Mapping[Key, int]],
+) -> list[dict[Key, TrimThreshold]]:
+    entries = int(uppers[0].sum())
+    if not entries:
+        nothing = TrimThreshold(0.0, dict.fromkeys(names, 0), "")
+        return [dict.fromkeys(by_key, nothing) for by_key in ranks]
+    # Where nothing is kept, the threshold is the largest magnitude and all ties fall.
+    found = [
+        {key: bin_of(counts, entries - max(rank, 1)) for key, rank in by_key.items()}
+        for counts, by_key in zip(uppers, ranks, strict=True)
+    ]
+    bins = [{upper for upper, _ in by_key.values()} for by_key in found]
+    lowers = _count_lowers(blocks(), bins)
+    return [
+        {
+            key: _threshold(of_bin[upper], upper, rest, keeps=by_rank[key] > 0)
+            for key, (upper, rest) in by_key.items()
+        }
+        for of_bin, by_rank, by_key in zip(lowers, ranks, found, strict=True)
+    ]
+
+
 def _bits(magnitudes: Tensor) -> Int32[Tensor, "expert entry"]:
     return magnitudes.contiguous().view(torch.int32)
 
@@ -206,12 +302,12 @@ def _bits(magnitudes: Tensor) -> Int32[Tensor, "expert entry"]:
 def _count_uppers(
     blocks: Iterable[tuple[str, Tensor]], experts: int
 ) -> tuple[Int[Tensor, "expert upper"], list[str]]:
-    # One bin more than finite numbers need: no entry has that upper half or more.
+    # The last bin is that of infinity, and NaN would need more.
     counts = torch.zeros(experts, UPPER_OF_INFINITY + 1, dtype=torch.int64)
     names: dict[str, None] = {}
     for name, magnitudes in blocks:
         names[name] = None
-        for expert, uppers in enumerate(_bits(magnitudes) >> LOWER_BITS):
+        for expert, uppers in enumerate(_bits(magnitudes) >> HALF):
             found = torch.bincount(uppers, minlength=counts.shape[1]).cpu()
             if len(found) > counts.shape[1] or found[UPPER_OF_INFINITY]:
                 raise NonFiniteError(f"The task vector's {name} holds NaN or infinity.")
@@ -227,7 +323,7 @@ class _Collected:
     """
 
     def __init__(self) -> None:
-        self._room = torch.empty(1 << LOWER_BITS, dtype=torch.int32)
+        self._room = torch.empty(BINS, dtype=torch.int32)
         self._ends: dict[str, int] = {}
         self._end = 0
 
@@ -256,23 +352,28 @@ def _count_lowers(
     # For each expert and upper half: the lower halves that occur.
     found = [{upper: _Collected() for upper in wanted} for wanted in uppers]
     for name, magnitudes in blocks:
-        bits = _bits(magnitudes)
+        # NumPy looks entries up several times faster than PyTorch.
+        bits = _bits(magnitudes).cpu().numpy()
         for row, of_expert in zip(bits, found, strict=True):
             for upper, collected in of_expert.items():
-                lowers = row[row >> LOWER_BITS == upper] - (upper << LOWER_BITS)
-                collected.add(name, lowers)
+                lowers = row[row >> HALF == upper] - np.int32(upper << HALF)
+                collected.add(name, torch.from_numpy(lowers))
     return found
 
 
-def _threshold(lowers: _Collected, *, upper: int, rank: int) -> TrimThreshold:
-    """Find the entry of a rank, from 1, among those with one upper half."""
-    histogram = torch.bincount(lowers.all(), minlength=1 << LOWER_BITS)
-    at_least = histogram.flip(0).cumsum(0).flip(0)
-    lower = int((at_least >= max(rank, 1)).nonzero()[-1])
-    left = rank - int(at_least[lower] - histogram[lower])
+def _threshold(
+    lowers: _Collected, upper: int, rank: int, *, keeps: bool
+) -> TrimThreshold:
+    """Find the entry of a rank in ascending order among those with one upper half."""
+    histogram = torch.bincount(lowers.all(), minlength=BINS)
+    lower, below = bin_of(histogram, rank)
+    left = int(histogram[lower]) - below if keeps else 0
+    cut = ""
     ties_kept: dict[str, int] = {}
     for name, values in lowers.by_name():
-        ties_kept[name] = min(left, int((values == lower).sum()))
+        ties = int((values == lower).sum())
+        ties_kept[name] = min(left, ties)
         left -= ties_kept[name]
-    bits = torch.tensor((upper << LOWER_BITS) | lower, dtype=torch.int32)
-    return TrimThreshold(float(bits.view(torch.float32)), ties_kept)
+        if 0 < ties_kept[name] < ties:
+            cut = name
+    return TrimThreshold(number(upper, lower), ties_kept, cut)

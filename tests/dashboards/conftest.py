@@ -6,7 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from dashboards import questions
+from storage.ledger import Ledger
 from storage.results import Results
+from storage.root import Root
 
 HELD_IN = ["a/1", "b/2", "c/3"]
 GENERALIZATION = ["a/2", "b/1", "c/1", "c/2"]
@@ -21,8 +24,8 @@ SCORES = {  # method and its swept options to held-in and generalization percent
 }
 
 
-class Ledger:
-    """Records in memory."""
+class Memory:
+    """A ledger whose records are in memory."""
 
     def __init__(self, records):
         self.records = records
@@ -144,7 +147,7 @@ def build(tmp_path_factory):
     def build_from(rows):
         path = tmp_path_factory.mktemp("root")
         root = SimpleNamespace(local=path, cache=path / ".cache")
-        results = Results(root, Ledger({"all": rows}))
+        results = Results(root, Memory({"all": rows}))
         results.refresh()
         return results
 
@@ -152,9 +155,39 @@ def build(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def small(build):
+def small_rows():
+    """What the ledger holds of the whole small experiment."""
+    return [experiment(), *references(), *merges()]
+
+
+@pytest.fixture(scope="session")
+def small(build, small_rows):
     """The whole small experiment."""
-    return build([experiment(), *references(), *merges()])
+    return build(small_rows)
+
+
+@pytest.fixture(scope="session")
+def ask(small):
+    """Ask a question about the small experiment; give the rows."""
+
+    def answer(question, **values):
+        values = {"experiment": "small", "subset": 1} | values
+        return questions.ask(small, question, values).rows
+
+    return answer
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Store rows under a root of their own; give its directory."""
+
+    def store(*records):
+        root = Root.open(str(tmp_path / "root"))
+        for rows in records:
+            Ledger(root).append("all", rows)
+        return tmp_path / "root"
+
+    return store
 
 
 @pytest.fixture(scope="session")

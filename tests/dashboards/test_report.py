@@ -6,9 +6,8 @@ from html import escape, unescape
 
 import pytest
 
-from dashboards.questions import QUESTIONS
-from dashboards.report import write_report
-from dashboards.sections import TEXTS
+from dashboards.report import ASKED, write_report
+from dashboards.sections import SECTIONS
 from mergegrid.errors import ResultsError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -28,7 +27,9 @@ def own(page):
 
 
 def test_every_section_is_there(own):
-    assert re.findall(r'<section id="(\w+)">', own) == list(TEXTS)
+    assert re.findall(r'<section id="(\w+)">', own) == [
+        section.__name__ for section in SECTIONS
+    ]
 
 
 def test_nothing_is_fetched(own):
@@ -45,7 +46,7 @@ def test_plotly_is_inside_once(page):
 
 def test_every_question_can_be_asked_as_it_is_shown(own, small):
     shown = [unescape(sql) for sql in re.findall(r"<pre>(--.*?)</pre>", own, re.DOTALL)]
-    assert len(shown) == len(QUESTIONS)
+    assert len(shown) == len(ASKED)
     for sql in shown:
         assert "$" not in sql
         small.query(sql)

@@ -1,7 +1,5 @@
 """Task arithmetic, and DARE, which is task arithmetic on thinned task vectors."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -75,20 +73,6 @@ def test_dare_that_drops_nothing_is_task_arithmetic(seed):
     assert torch.equal(merged, merge(experts, "task_arithmetic", pretrained)["a"])
 
 
-@pytest.mark.parametrize("drop_rate", [0.1, 0.5, 0.9])
-def test_dare_drops_the_given_share_and_rescales_the_rest(drop_rate):
-    size = 20_000
-    experts, pretrained = problem(size=size, number=1)
-    chosen = recipe("dare", drop_rate=drop_rate, scale=1)
-    change = merge(experts, chosen, pretrained)["a"] - pretrained["a"]
-    task_vector = experts["expert 0"]["a"] - pretrained["a"]
-    kept = change != 0
-    error = math.sqrt(drop_rate * (1 - drop_rate) / size)
-    assert kept.float().mean().item() == pytest.approx(1 - drop_rate, abs=4 * error)
-    expected = task_vector[kept] / (1 - drop_rate)
-    torch.testing.assert_close(change[kept], expected, rtol=1e-4, atol=1e-4)
-
-
 def test_dare_has_the_mean_and_the_variance_of_its_definition():
     drop_rate, seeds_drawn = 0.6, 400
     experts, pretrained = problem(size=30)
@@ -120,22 +104,6 @@ def test_dare_drops_more_at_a_higher_rate_and_never_less():
         previous = kept
 
 
-def test_dare_draws_depend_on_seed_expert_and_parameter():
-    _, pretrained = problem(size=1000)
-    moved = {"a": pretrained["a"] + 1, "b": pretrained["a"] + 1}
-    base = {"a": pretrained["a"], "b": pretrained["a"].clone()}
-
-    def kept(expert, seed):
-        chosen = recipe("dare", drop_rate=0.5, scale=1)
-        merged = merge({expert: moved}, chosen, base, seed=seed)
-        return [merged[name] != base[name] for name in "ab"]
-
-    masks = [*kept("x", 0), *kept("y", 0), *kept("x", 1)]
-    for index, mask in enumerate(masks):
-        for other in masks[:index]:
-            assert (mask == other).float().mean().item() == pytest.approx(0.5, abs=0.1)
-
-
 def drawn(seed, shape=(5, 6), number=3):
     generator = torch.Generator().manual_seed(seed)
     task_vectors = torch.randn(number, *shape, generator=generator)
@@ -144,15 +112,16 @@ def drawn(seed, shape=(5, 6), number=3):
 
 def thinned_by_hand(task_vectors, uniform, drop_rate, rescale):
     vectors, draws = task_vectors.double().numpy(), uniform.numpy()
+    rates = np.broadcast_to(drop_rate, len(vectors))
     thinned = np.zeros_like(vectors)
     for place in np.ndindex(vectors.shape):
-        if draws[place] >= drop_rate:
+        if draws[place] >= rates[place[0]]:
             thinned[place] = vectors[place]
     for expert, vector in enumerate(vectors):
         left = np.abs(thinned[expert]).sum()
         if rescale == "inverse":
-            thinned[expert] /= 1 - drop_rate
-        elif left > 0:
+            thinned[expert] /= 1 - rates[expert]
+        elif rescale == "norm" and left > 0:
             thinned[expert] *= np.abs(vector).sum() / left
     return thinned
 
@@ -160,8 +129,8 @@ def thinned_by_hand(task_vectors, uniform, drop_rate, rescale):
 @given(
     seed=seeds,
     shape=st.sampled_from([(), (1,), (7,), (5, 6), (0,), (0, 4)]),
-    drop_rate=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
-    rescale=st.sampled_from(["inverse", "norm"]),
+    drop_rate=st.sampled_from([0.0, 0.1, 0.5, 0.9, (0.0, 0.9, 0.5), (0.7, 0.1, 0.1)]),
+    rescale=st.sampled_from(["inverse", "norm", "none"]),
 )
 def test_thinning_drops_below_the_rate_and_rescales(seed, shape, drop_rate, rescale):
     task_vectors, uniform = drawn(seed, shape)
@@ -236,5 +205,5 @@ def test_no_weights_are_weights_of_one():
 
 def test_weights_that_do_not_fit_the_experts_are_refused():
     task_vectors, _ = drawn(seed=0)
-    with pytest.raises(InputError, match="3 experts, but 2 weights"):
+    with pytest.raises(InputError, match="3 experts, but 2 values of "):
         task_arithmetic(task_vectors, weights=(1.0, 1.0))

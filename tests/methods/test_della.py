@@ -37,7 +37,10 @@ def rows_of(shape):
 def pruned_by_hand(task_vectors, uniform, drop_rate, window, rescale):
     vectors, draws = task_vectors.double().numpy(), uniform.double().numpy()
     pruned = np.zeros_like(vectors)
-    for expert, vector in enumerate(vectors):
+    numbers = np.broadcast_arrays(drop_rate, window, np.zeros(len(vectors)))
+    for expert, (vector, drop_rate, window, _) in enumerate(
+        zip(vectors, *numbers, strict=True)
+    ):
         for places in rows_of(vector.shape):
             ascending = sorted(
                 range(len(places)), key=lambda i: (abs(vector[places[i]]), i)
@@ -60,7 +63,17 @@ def pruned_by_hand(task_vectors, uniform, drop_rate, window, rescale):
     seed=seeds,
     shape=shapes,
     digits=st.sampled_from([None, 0]),
-    fractions=st.sampled_from([(0.3, 0.14), (0.5, 0.9), (0.07, 0.14), (0.9, 0.0)]),
+    fractions=st.sampled_from(
+        [
+            (0.3, 0.14),
+            (0.5, 0.9),
+            (0.07, 0.14),
+            (0.9, 0.0),
+            ((0.3, 0.5, 0.9), 0.1),
+            (0.4, (0.0, 0.8, 0.3)),
+            ((0.3, 0.5, 0.9), (0.6, 0.0, 0.1)),
+        ]
+    ),
     rescale=st.sampled_from(["inverse", "norm", "none"]),
 )
 def test_pruning_is_magprune(seed, shape, digits, fractions, rescale):

@@ -257,7 +257,11 @@ def test_products_of_iso_cts_are_those_that_pytorch_counts(shape, fraction):
         iso_cts.iso_cts(vectors, common_fraction=fraction)
     is_specific = fraction < 1
     eigenvectors = 9 * ((1 + 3 * is_specific) * 11**3 + 2 * 11**3)
-    element_wise = (1 + 3 * 3 * is_specific + 2 * 3 + 1) * 11 * 16
+    own = 11 - 11 // 2 if is_specific else 0  # of three experts together
+    is_turned = shape[0] < shape[1]
+    additions = 2 * (5 + 3 * 6 * (is_specific and not is_turned))
+    element_wise = (additions + 3 * 3 * is_specific + 3 + 2) * 11 * 16
+    element_wise += 11**2 + 4 * 16 * own
     total = iso_cts.METHOD.flops(shape, 3, common_fraction=fraction)
     assert total == counter.get_total_flops() + eigenvectors + element_wise
 
@@ -266,5 +270,5 @@ def test_products_of_iso_cts_are_those_that_pytorch_counts(shape, fraction):
 def test_products_of_iso_c_are_those_that_pytorch_counts(shape):
     with FlopCounterMode(display=False) as counter:
         iso.iso_c(torch.tensor(draw(0, 3, shape)))
-    rest = 9 * 11**3 + (1 + 2 * 3 + 1) * 11 * 16
+    rest = 9 * 11**3 + (3 * 2 + 3 + 2) * 11 * 16
     assert iso.METHOD.flops(shape, 3) == counter.get_total_flops() + rest

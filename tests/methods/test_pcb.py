@@ -252,7 +252,7 @@ def test_surveys_are_of_the_model_or_of_each_tensor():
 def test_the_record_says_what_the_engine_must_know():
     defaults = METHOD.recipe().options
     assert not METHOD.draws(defaults)
-    assert METHOD.is_whole_tensor(defaults)
+    assert not METHOD.is_whole_tensor(defaults)
     assert (defaults["clip"], defaults["keep"], defaults["scale"]) == (0.0001, 0.1, 1.2)
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergegrid import merge
+from mergegrid import merge, surveying
 from mergegrid.errors import InputError
 from mergegrid.methods.method import Need
 from mergegrid.methods.ties import METHOD, elect, sign_balance, ties
@@ -45,11 +45,12 @@ def flat(model):
 
 def trimmed(task_vector, density, selection):
     count = math.floor(density * len(task_vector) + 1e-9)
+    count = max(count, int(selection == "at_least_one"))
     order = np.argsort(-np.abs(task_vector), kind="stable")
     kept = np.zeros(len(task_vector), dtype=bool)
     kept[order[:count]] = True
     if selection == "threshold":
-        kept = np.abs(task_vector) >= np.abs(task_vector[order[count - 1]])
+        kept = np.abs(task_vector) >= np.abs(task_vector[order[max(count, 1) - 1]])
     return np.where(kept, task_vector, 0.0)
 
 
@@ -61,7 +62,13 @@ def reference(
     aggregate="mean",
     pieces=None,
 ):
-    kept = np.array([trimmed(vector, density, selection) for vector in task_vectors])
+    densities = np.broadcast_to(density, len(task_vectors))
+    kept = np.array(
+        [
+            trimmed(vector, own, selection)
+            for vector, own in zip(task_vectors, densities, strict=True)
+        ]
+    )
     sums = kept.sum(axis=0)
     majority = 1 if np.sign(sums).sum() >= 0 else -1
     merged = np.zeros(len(sums))
@@ -87,12 +94,13 @@ def reference(
 PIECES = (range(15), range(15, 22), range(22, 23))
 zero_sums = st.sampled_from(["majority", "tensor_majority", "strict", "plus"])
 aggregates = st.sampled_from(["mean", "sum", "max"])
-selections = st.sampled_from(["exact", "threshold"])
+selections = st.sampled_from(["exact", "at_least_one", "threshold"])
+densities = st.sampled_from([0.02, 0.1, 0.2, 0.5, 0.9, 1.0])
 
 
 @given(
     seed=seeds,
-    density=st.sampled_from([0.1, 0.2, 0.5, 0.9, 1.0]),
+    density=densities | st.tuples(*[densities] * 4),
     selection=selections,
     zero_sum=zero_sums,
     aggregate=aggregates,
@@ -127,14 +135,6 @@ def merged_change(*task_vectors, **options):
     return merge(experts, recipe, pretrained)["a"].tolist()
 
 
-def test_the_minority_is_dropped():
-    assert merged_change([3.0], [1.0], [-2.0]) == [2.0]
-
-
-def test_entries_that_were_trimmed_do_not_count_in_the_mean():
-    assert merged_change([4.0, 1.0], [2.0, 9.0], density=0.5) == [4.0, 9.0]
-
-
 @pytest.mark.parametrize(
     ("zero_sum", "expected"),
     [("majority", -2.0), ("tensor_majority", -2.0), ("plus", 2.0), ("strict", 0.0)],
@@ -142,29 +142,6 @@ def test_entries_that_were_trimmed_do_not_count_in_the_mean():
 def test_the_rule_for_zero_sums_decides_where_experts_cancel(zero_sum, expected):
     merged = merged_change([2.0, -1.0], [-2.0, -1.0], zero_sum=zero_sum)
     assert merged == [expected, -1.0]
-
-
-def test_an_undecided_majority_is_plus():
-    assert merged_change([2.0], [-2.0]) == [2.0]
-
-
-def test_the_majority_is_of_the_model_or_of_the_tensor():
-    pretrained = {"a": torch.zeros(2), "b": torch.zeros(3)}
-    experts = [
-        {"a": torch.tensor([sign * 2.0, -1.0]), "b": torch.ones(3)} for sign in (1, -1)
-    ]
-    for zero_sum, expected in (("majority", 2.0), ("tensor_majority", -2.0)):
-        options = {"density": 1, "zero_sum": zero_sum}
-        merged = merge(experts, {"method": "ties", "options": options}, pretrained)
-        assert merged["a"].tolist() == [expected, -1.0]
-
-
-def test_a_zero_sum_does_not_depend_on_the_order_of_experts():
-    # In float32, 0.1 + 0.2 - 0.3 is zero in one order and 3e-8 in another.
-    values = [[0.1, -1.0], [0.2, -1.0], [-0.3, -1.0]]
-    merged = merged_change(*values)
-    assert merged_change(*values[::-1]) == pytest.approx(merged)
-    assert merged_change(values[1], values[2], values[0]) == pytest.approx(merged)
 
 
 @given(seed=seeds)
@@ -390,15 +367,6 @@ def test_a_mean_is_divided_by_the_weights_of_what_agrees():
     assert merged.item() == (3 + 3 * 1) / (1 + 3)
 
 
-def test_weights_of_what_agrees_that_cancel_divide_by_one():
-    trimmed = torch.tensor([[3.0], [-1.0]])
-    weights = (1.0, -1.0)
-    merged = ties(
-        trimmed, None, sign_balance(trimmed, weights=weights), weights=weights
-    )
-    assert merged.item() == 4
-
-
 @given(seed=seeds, common=st.floats(0.1, 10))
 def test_equal_weights_change_nothing_in_a_mean(seed, common):
     (piece,) = tensors(seed, sizes=(12,))
@@ -409,7 +377,7 @@ def test_equal_weights_change_nothing_in_a_mean(seed, common):
 
 def test_weights_that_do_not_fit_the_experts_are_refused():
     (piece,) = tensors(seed=0, sizes=(3,))
-    with pytest.raises(InputError, match="3 experts, but 1 weights"):
+    with pytest.raises(InputError, match="3 experts, but 1 value of weights"):
         ties(piece, None, sign_balance(piece), weights=(1.0,))
 
 
@@ -468,3 +436,32 @@ def test_the_balance_is_surveyed_where_the_rule_for_zero_sums_asks_for_it():
         chosen = METHOD.recipe({"zero_sum": zero_sum}).options
         assert survey.is_asked(chosen) is is_asked
         assert survey.is_per_tensor(chosen) is is_per_tensor
+
+
+def test_a_tensor_may_keep_one_entry_where_its_share_is_less():
+    pretrained = {"a": torch.zeros(3), "b": torch.zeros(())}
+    expert = {"a": torch.tensor([1.0, -3.0, 2.0]), "b": torch.tensor(5.0)}
+    for selection, kept in (
+        ("exact", [0, 0, 0, 0]),
+        ("at_least_one", [0, -3, 0, 5]),
+    ):
+        options = {"density": 0.3, "scope": "tensor", "selection": selection}
+        merged = merge([expert], {"method": "ties", "options": options}, pretrained)
+        assert [*merged["a"].tolist(), merged["b"].item()] == kept
+
+
+@pytest.mark.parametrize("density", [1.0, (1.0, 1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("scope", ["model", "tensor"])
+def test_nothing_is_counted_where_everything_is_kept(density, scope, monkeypatch):
+    experts, pretrained = problem(seed=0)
+    options = {"density": density, "scope": scope}
+    assert Need.TRIM not in METHOD.needs_of(METHOD.recipe(options).options)
+
+    def refuse(*_, **__):
+        raise AssertionError("thresholds were asked for")
+
+    monkeypatch.setattr(surveying, "thresholds_of", refuse)
+    merge(experts, {"method": "ties", "options": options}, pretrained)
+    less = {"method": "ties", "options": {**options, "density": 0.9}}
+    with pytest.raises(AssertionError, match="asked for"):
+        merge(experts, less, pretrained)

@@ -150,6 +150,6 @@ def test_products_are_those_that_pytorch_counts(shape):
     with FlopCounterMode(display=False) as counter:
         wudi(torch.tensor(draw(0, 3, shape)))
     solving = d_in**3 // 3 + 2 * d_out * d_in**2
-    element_wise = 2 * 3 * d_in**2 + (6 * 3 + 3) * d_out * d_in
+    element_wise = 2 * 3 * d_in**2 + (3 * 3 + 3 + 4 * 2) * d_out * d_in
     total = METHOD.flops(shape, 3)
     assert total == counter.get_total_flops() + solving + element_wise

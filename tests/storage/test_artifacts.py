@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mergegrid.canonical import canonical_json, digest
 from mergegrid.errors import DamagedArtifactError, StorageError
 from storage import directory
 from storage.artifacts import ArtifactStore, load_tensors, save_tensors
@@ -82,7 +83,7 @@ def test_without_its_manifest_there_is_no_artifact(store, monkeypatch):
         raise StorageError("The connection was lost.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store.root, "write", lost)
+        patched.setattr(store.root, "create", lost)
         with pytest.raises(StorageError, match="lost"):
             write(store)
     assert store.root.find("artifacts")  # the payloads were stored
@@ -328,3 +329,36 @@ def test_a_manifest_is_json_that_anyone_can_read(tmp_path):
     fields = json.loads(store.root.read(f"artifacts/{KEY}/manifest.json"))
     assert fields["key"] == KEY
     assert fields["payloads"]["more/notes.json"]["size"] == 2
+
+
+def test_an_artifact_of_another_version_is_refused_and_left_alone(store):
+    write(store)
+    path = f"artifacts/{KEY}/manifest.json"
+    fields = json.loads(store.root.read(path)) | {"licence": "unknown to us"}
+    del fields["digest"]
+    content = canonical_json({**fields, "digest": digest(fields)}).encode()
+    store.root.write(path, content)
+    other = fresh(store)
+    for ask in (other.path, other.manifest, lambda key: other.missing({key})):
+        with pytest.raises(StorageError, match="by another version") as caught:
+            ask(KEY)
+        assert not isinstance(caught.value, DamagedArtifactError)
+    ((_, fault),) = other.verify()
+    assert "another version" in fault
+    assert store.root.read(path) == content
+
+
+def test_of_two_writers_at_once_the_first_stays_where_the_store_can_tell(
+    store, monkeypatch
+):
+    other = ArtifactStore(Root(store.root.url))
+    put_file = other.root.put_file
+
+    def first(local, path):
+        write(store, value=1.0)  # somebody is faster
+        put_file(local, path)
+
+    monkeypatch.setattr(other.root, "put_file", first)
+    manifest = write(other, value=2.0)
+    assert values(fresh(store)) == [1.0]
+    assert manifest == store.manifest(KEY)  # and what is recorded is what is there

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from mergegrid.canonical import canonical_json, digest
 from mergegrid.errors import StorageError
 from storage import directory
 from storage.compaction import GRACE_SECONDS, Compaction, compact
@@ -215,3 +216,14 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path, in_child):
         fill(ledger, units=1, start=draw.randrange(10, 99))
         expected = everything(ledger) | expected
     assert ledger.loose() != ledger.list()
+
+
+def test_a_manifest_of_another_version_is_refused_and_not_taken_for_a_damaged_one(
+    local,
+):
+    compact(local, least=1, now=NOW)
+    fields = {"version": 2, "parts": []}
+    content = canonical_json({**fields, "digest": digest(fields)})
+    local.root.write("segments/manifest.json", content.encode())
+    with pytest.raises(StorageError, match=r"version 2, which .* the version that"):
+        local.list()

@@ -139,3 +139,19 @@ def test_a_ledger_that_cannot_be_written_is_one_line(local, in_child):
             local.append("cell-1", [SCORE])
 
     assert in_child(child) == 0
+
+
+@pytest.mark.parametrize("version", ["v0", "v2", "v10"])
+def test_a_ledger_of_another_layout_is_refused_and_not_taken_for_an_empty_one(
+    local, version
+):
+    local.root.write(f"records/{version}/cell-1/abc.jsonl", b"{}")
+    for act in (local.list, local.units):
+        with pytest.raises(StorageError, match="the version that wrote it"):
+            act()
+
+
+def test_a_stray_file_is_no_ledger_of_another_layout(local):
+    name = local.append("cell-1", [SCORE])
+    local.root.write("records/.DS_Store", b"")
+    assert local.list() == {name}

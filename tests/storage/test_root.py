@@ -3,6 +3,8 @@ import os
 import pickle
 import resource
 import tempfile
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from mergegrid.errors import InputError, StorageError
 from storage import directory
+from storage.patience import end_waiting
 from storage.root import Root
 
 
@@ -167,24 +170,93 @@ def test_a_cause_that_passes_is_waited_for(tmp_path, monkeypatch):
         flush(path)
 
     monkeypatch.setattr(directory, "flush", flaky)
-    monkeypatch.setattr("storage.root._WAITS", (0, 0, 0))
+    monkeypatch.setattr("storage.patience.SHORTEST_WAIT", 0.0)
     root.write("a", b"1")
     assert root.read("a") == b"1"
 
 
-def test_a_cause_that_does_not_pass_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("patience", "attempts"), [("0", 1), ("0.1", 2)])
+def test_a_cause_that_does_not_pass_is_waited_for_as_long_as_patience_lasts(
+    tmp_path, monkeypatch, patience, attempts
+):
     root = Root.open(str(tmp_path / "r"))
-    attempts = []
+    made = []
 
     def busy(path):
-        attempts.append(path)
+        made.append(path)
         raise OSError(errno.EBUSY, "busy")
 
     monkeypatch.setattr(directory, "flush", busy)
-    monkeypatch.setattr("storage.root._WAITS", (0, 0))
+    monkeypatch.setattr("storage.patience.SHORTEST_WAIT", 0.06)
+    monkeypatch.setenv("MERGEGRID_PATIENCE", patience)
     with pytest.raises(StorageError, match="busy"):
         root.write("a", b"1")
-    assert len(attempts) == 3
+    assert len(made) == attempts
+
+
+@pytest.mark.parametrize("patience", ["soon", "-1", "nan", "inf", ""])
+def test_patience_that_is_no_number_of_seconds_is_refused(
+    tmp_path, monkeypatch, patience
+):
+    root = Root.open(str(tmp_path / "r"))
+    monkeypatch.setenv("MERGEGRID_PATIENCE", patience)
+    with pytest.raises(InputError, match=r"MERGEGRID_PATIENCE is .* seconds"):
+        root.write("a", b"1")
+
+
+def test_an_outage_is_reported_once_and_so_is_its_end(tmp_path, monkeypatch, caplog):
+    root = Root.open(str(tmp_path / "r"))
+    flush, failures = directory.flush, [OSError(errno.ESTALE, "lost")] * 20
+
+    def flaky(path):
+        if failures:
+            raise failures.pop()
+        flush(path)
+
+    monkeypatch.setattr(directory, "flush", flaky)
+    monkeypatch.setattr("storage.patience.SHORTEST_WAIT", 0.0)
+    for name in "ab":
+        root.write(name, b"1")
+    first, last = caplog.messages
+    assert first == f"Waiting for {root.url}, up to 900 s: lost."
+    assert last.startswith(f"{root.url} answers again")
+
+
+def test_waiting_ends_when_the_process_is_to_end(tmp_path, monkeypatch, in_child):
+    root = Root.open(str(tmp_path / "r"))
+
+    def busy(_path):
+        threading.Timer(0.1, end_waiting).start()
+        raise OSError(errno.EBUSY, "busy")
+
+    def child():
+        directory.flush = busy
+        with pytest.raises(StorageError, match="busy"):
+            root.write("a", b"1")
+
+    monkeypatch.setattr("storage.patience.SHORTEST_WAIT", 60.0)
+    assert in_child(child) == 0
+
+
+def test_of_several_writers_of_a_new_name_one_is_first(root):
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(3):
+            first = pool.map(lambda i, n=f"{turn}": root.create(n, b"%d" % i), range(8))
+            (winner,) = [i for i, is_first in enumerate(first) if is_first]
+            assert root.read(f"{turn}") == b"%d" % winner
+    assert not root.create("0", b"later")
+
+
+def test_times_are_those_of_the_last_writing(root):
+    root.write("a/old", b"1")
+    root.write("b", b"1")
+    time.sleep(1.01)  # S3 servers keep whole seconds
+    root.write("a/new", b"1")
+    root.write("b", b"2")
+    times = root.times()
+    assert times["a/new"] - times["a/old"] >= 1
+    assert times["b"] - times["a/old"] >= 1
+    assert root.times("a").keys() == {"a/old", "a/new"}
 
 
 def test_what_killed_processes_left_is_swept_once_it_is_old(tmp_path):

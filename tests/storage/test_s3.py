@@ -7,8 +7,10 @@ from contextlib import closing
 import boto3
 import pytest
 import s3fs
+from botocore.exceptions import ClientError, IncompleteReadError
+from s3fs.errors import translate_boto_error
 
-from mergegrid.errors import StorageError
+from mergegrid.errors import InputError, StorageError
 from storage import bucket as bucket_module
 from storage.artifacts import ArtifactStore
 from storage.ledger import Ledger
@@ -69,12 +71,89 @@ def test_missing_credentials_are_one_line_that_says_where_they_belong(
     open_fails(bucket_url, "no credentials; set AWS_ACCESS_KEY_ID")
 
 
-def test_a_refusal_is_one_line(bucket_url, monkeypatch):
-    def refuse(*_arguments, **_options):
-        raise PermissionError(13, "Access Denied")
+@pytest.mark.parametrize(
+    ("code", "match"),
+    [
+        ("AccessDenied", r"the credentials have no permission for that\.$"),
+        ("403", r"the credentials have no permission for that\.$"),
+        ("InvalidAccessKeyId", "check AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", "check AWS_SECRET_ACCESS_KEY"),
+        ("ExpiredToken", "renew AWS_SESSION_TOKEN"),
+        ("RequestTimeTooSkewed", "the clock of this machine is wrong"),
+        ("PermanentRedirect", "set AWS_DEFAULT_REGION"),
+        ("NoSuchBucket", "there is no such bucket"),
+        ("SomethingNew", "its own words"),
+    ],
+)
+def test_a_refusal_is_one_line_that_names_what_is_missing(
+    bucket_url, monkeypatch, code, match
+):
+    async def refuse(*_arguments, **_options):
+        answer = {"Error": {"Code": code, "Message": "its own words\nand more"}}
+        raise translate_boto_error(ClientError(answer, "PutObject"))
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "pipe_file", refuse)
-    open_fails(bucket_url, r"permission denied \(Access Denied\)\.$")
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
+    open_fails(bucket_url, match)
+
+
+def test_a_profile_that_is_not_there_is_named(bucket_url, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "elsewhere")
+    open_fails(bucket_url, "no profile 'elsewhere'; check AWS_PROFILE")
+
+
+@pytest.mark.parametrize("more", ["?key=hidden", "#hidden"])
+def test_a_url_with_settings_is_refused_without_repeating_them(more):
+    with pytest.raises(InputError, match="in the environment") as caught:
+        Root.open(f"s3://bucket/prefix{more}")
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_server_without_conditional_writes_just_writes(bucket_url, monkeypatch):
+    root = Root.open(bucket_url)
+    call = s3fs.S3FileSystem._call_s3
+
+    async def old(self, method, *arguments, **options):
+        if "IfNoneMatch" in options:
+            answer = {"Error": {"Code": "NotImplemented", "Message": "what header?"}}
+            raise translate_boto_error(ClientError(answer, "PutObject"))
+        return await call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", old)
+    assert root.create("a", b"1")
+    assert root.create("a", b"2")
+    assert root.read("a") == b"2"
+
+
+def test_a_connection_lost_in_the_middle_of_an_answer_is_tried_again(
+    bucket_url, monkeypatch
+):
+    root = Root.open(bucket_url)
+    root.write("a", b"1")
+    cat_file = s3fs.S3FileSystem.cat_file
+    failures = [IncompleteReadError(actual_bytes=0, expected_bytes=1)]
+
+    def flaky(self, *arguments, **options):
+        if failures:
+            raise failures.pop()
+        return cat_file(self, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "cat_file", flaky)
+    monkeypatch.setattr("storage.patience.SHORTEST_WAIT", 0.0)
+    assert root.read("a") == b"1"
+
+
+def test_a_read_is_one_request(bucket_url, monkeypatch):
+    root = Root.open(bucket_url)
+    root.write("a", b"1")
+    call, methods = s3fs.S3FileSystem._call_s3, []
+
+    async def counting(self, method, *arguments, **options):
+        methods.append(method)
+        return await call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counting)
+    assert root.read("a") == b"1"
+    assert methods == ["get_object"]
 
 
 @pytest.mark.usefixtures("bucket_url")
@@ -132,27 +211,74 @@ def test_a_listing_of_many_pages_is_complete_and_ends_at_the_folder(bucket_url):
     assert set(root.find("many")) == {f"many/{i}" for i in range(2 * PAGE + 1)}
 
 
-def test_an_upload_in_parts_that_fails_leaves_no_object(
-    bucket_url, tmp_path, monkeypatch
-):
-    root = Root.open(bucket_url)
-    local = tmp_path / "large"
-    local.write_bytes(bytes(11 << 20))
+LARGE = 11 << 20
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file that is sent in parts, no two of which are alike."""
+    monkeypatch.setattr(bucket_module, "_PART_BYTES", 5 << 20)  # S3's smallest
+    path = tmp_path / "large"
+    path.write_bytes(b"".join(i.to_bytes(8) for i in range(LARGE // 8)))
+    return path
+
+
+def failing_at_part(number, error):
     call = s3fs.S3FileSystem._call_s3
 
     async def failing(self, method, *arguments, **options):
-        if options.get("PartNumber") == 2:
-            raise PermissionError(13, "Access Denied")
+        if options.get("PartNumber") == number:
+            raise error
         return await call(self, method, *arguments, **options)
 
-    monkeypatch.setattr(s3fs.core, "calculate_chunksize", lambda *_, **__: 5 << 20)
+    return failing
+
+
+def test_a_large_file_is_sent_and_fetched_in_parts(bucket_url, large, tmp_path):
+    root = Root.open(bucket_url)
+    root.put_file(large, "large")
+    root.get_file("large", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == large.read_bytes()
+    etag = s3fs.S3FileSystem().info(f"{bucket_url}/large")["ETag"]
+    assert etag.strip('"').endswith("-3")  # S3's sign for three parts
+
+
+def test_an_upload_in_parts_that_fails_leaves_no_object_and_no_parts(
+    bucket_url, large, monkeypatch
+):
+    root = Root.open(bucket_url)
+    refused = failing_at_part(2, PermissionError(13, "Access Denied"))
     with monkeypatch.context() as patched:
-        patched.setattr(s3fs.S3FileSystem, "_call_s3", failing)
-        with pytest.raises(StorageError, match="Access Denied"):
-            root.put_file(local, "large")
+        patched.setattr(s3fs.S3FileSystem, "_call_s3", refused)
+        with pytest.raises(StorageError, match="no permission"):
+            root.put_file(large, "large")
     assert root.find() == {}
-    root.put_file(local, "large")
-    assert root.find() == {"large": 11 << 20}
+    assert root.uploads() == {}
+    root.put_file(large, "large")
+    assert root.find() == {"large": LARGE}
+
+
+def test_an_upload_that_was_cut_off_is_listed_and_can_be_given_up(
+    bucket_url, large, monkeypatch
+):
+    root = Root.open(bucket_url)
+
+    async def unreachable(*_arguments):
+        raise PermissionError(13, "Access Denied")
+
+    with monkeypatch.context() as patched:
+        refused = failing_at_part(2, PermissionError(13, "Access Denied"))
+        patched.setattr(s3fs.S3FileSystem, "_call_s3", refused)
+        patched.setattr(s3fs.S3FileSystem, "_abort_mpu", unreachable)
+        for name in ("a/large", "b"):
+            with pytest.raises(StorageError, match="no permission"):
+                root.put_file(large, name)
+    begun = root.uploads()
+    assert {path for path, _ in begun} == {"a/large", "b"}
+    for path, upload in begun:
+        root.abort(path, upload)
+        root.abort(path, upload)  # twice is no error
+    assert root.uploads() == {}
 
 
 def test_a_server_that_is_busy_is_asked_again(bucket_url, monkeypatch):
@@ -166,7 +292,7 @@ def test_a_server_that_is_busy_is_asked_again(bucket_url, monkeypatch):
         return cat_file(self, *arguments, **options)
 
     monkeypatch.setattr(s3fs.S3FileSystem, "cat_file", flaky)
-    monkeypatch.setattr("storage.root._WAITS", (0, 0))
+    monkeypatch.setattr("storage.patience.SHORTEST_WAIT", 0.0)
     assert root.read("a") == b"1"
 
 

@@ -1,0 +1,60 @@
+"""The dashboard: what every page has in common, and which pages there are."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboards.app.answers import VERSION
+from dashboards.app.follow import follower
+from dashboards.app.menu import MENU
+from dashboards.app.scope import choose_scope
+from dashboards.app.style import dress, is_dark
+from mergegrid.errors import ResultsError
+
+ICON = Path(__file__).with_name("icon.svg")
+SIDEBAR = 230  # pixels
+SECONDS = 2.0  # between two looks at what has changed
+ABOUT = "The results of merge grids. Nothing here can be changed."
+
+
+@st.fragment(run_every=SECONDS)
+def follow() -> None:
+    """Draw the page anew when there is a new database, or the visitor wants it dark."""
+    if (follower().version(), is_dark()) != shown:
+        st.rerun()
+    if follower().problem:
+        st.caption(f"These results are not up to date. {follower().problem}")
+    else:
+        st.caption(f"`{follower().root}`, followed live")
+
+
+st.set_page_config(
+    page_title="mergegrid",
+    page_icon=ICON,
+    layout="wide",
+    initial_sidebar_state=SIDEBAR,
+    menu_items={"About": ABOUT},
+)
+st.logo(ICON, size="large")
+shown = (follower().version(), is_dark())
+st.session_state[VERSION] = shown[0]
+dress()
+pages = [
+    st.Page(
+        entry.file,
+        title=entry.title,
+        url_path=entry.name,
+        default=entry is MENU[0],
+        visibility="visible" if entry.is_listed else "hidden",
+    )
+    for entry in MENU
+]
+page = st.navigation(pages, expanded=True)
+with st.sidebar:
+    follow()
+entry = next(entry for entry in MENU if entry.title == page.title)
+try:
+    choose_scope(is_shown=entry.is_scoped)
+    page.run()
+except ResultsError as error:
+    st.error(str(error))

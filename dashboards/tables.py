@@ -1,0 +1,188 @@
+"""Tables for people, as HTML, that the report and the app have in common."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from dashboards.frame import Row, Rows
+from dashboards.palette import ROLES, title
+from dashboards.text import DASH, duration, glyph, quantity
+
+
+def prerequisites_table(rows: Rows) -> str:
+    """Write what the shared steps cost, and how many merges shared them.
+
+    Args:
+        rows: of the question `prerequisites`.
+
+    Returns:
+        HTML.
+    """
+    return _table(
+        (
+            "step",
+            "steps",
+            "time",
+            "FLOPs",
+            "examples seen",
+            "stored",
+            "merges that<br>needed it",
+        ),
+        [
+            (
+                escape(row["stage"]),
+                str(row["steps"]),
+                duration(row["seconds"]),
+                quantity(row["flops"] or None),
+                quantity(row["examples"] or None),
+                quantity(row["bytes"], "B"),
+                str(row["cells"]),
+            )
+            for row in rows
+        ],
+        texts=1,
+    )
+
+
+def costs_table(rows: Rows) -> str:
+    """Write what one cell cost, stage by stage.
+
+    Args:
+        rows: of the question `cell_costs`.
+
+    Returns:
+        HTML.
+    """
+    return _table(
+        ("stage", "steps", "own time", "amortized time", "unshared time", "FLOPs"),
+        [
+            (
+                escape(row["stage"]),
+                str(row["steps"]),
+                duration(row["own_seconds"] or None),
+                duration(row["amortized_seconds"]),
+                duration(row["unshared_seconds"]),
+                quantity(row["unshared_flops"] or None),
+            )
+            for row in rows
+        ],
+        texts=1,
+    )
+
+
+def lineage_table(rows: Rows) -> str:
+    """Write what one cell was made from.
+
+    Args:
+        rows: of the question `lineage`.
+
+    Returns:
+        HTML.
+    """
+    return _table(
+        ("stage", "task", "key", "time", "stored", "others that<br>need it", "made"),
+        [
+            (
+                escape(row["stage"] or ""),
+                escape(row["task"] or ""),
+                f"<code>{escape(row['step'])}</code>",
+                duration(row["seconds"]),
+                quantity(row["bytes"], "B"),
+                str(row["others"]),
+                escape((row["made_at"] or "")[:19].replace("T", " ")),
+            )
+            for row in rows
+        ],
+        texts=3,
+    )
+
+
+def paper_table(rows: Rows) -> str:
+    """Write a paper's numbers beside ours, method by method.
+
+    Args:
+        rows: of the question `paper_numbers`.
+
+    Returns:
+        HTML.
+    """
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    cells = {(row["method"], row["role"]): row for row in rows}
+    return _table(
+        (
+            "method",
+            "held-in, %<br>paper",
+            "held-in, %<br>ours",
+            "generalization, %<br>paper",
+            "generalization, %<br>ours",
+        ),
+        [
+            (
+                f"{glyph(method)}{escape(title(method))}",
+                *(
+                    _points(cells.get((method, role)), column)
+                    for role in ROLES
+                    for column in ("paper_accuracy", "accuracy")
+                ),
+            )
+            for method in methods
+        ],
+        texts=1,
+    )
+
+
+def provenance_facts(facts: Row) -> dict[str, str]:
+    """Say which code and machines made the numbers.
+
+    Args:
+        facts: the row of the question `provenance`.
+
+    Returns:
+        What to what.
+    """
+    versions = json.loads(facts["versions"] or "{}")
+    changed = ", with changes that are not in it" if facts["git_dirty"] else ""
+    return {
+        "definition": facts["definition"],
+        "recorded": facts["recorded_at"],
+        "commit": f"{facts['git_commit'] or 'none: it was installed'}{changed}",
+        "steps made by": facts["commits"] or "no commit",
+        "machines": facts["devices"] or "unknown",
+        "packages": ", ".join(f"{name} {v}" for name, v in versions.items()),
+    }
+
+
+def facts_table(facts: Mapping[str, object]) -> str:
+    """Write facts, one a line.
+
+    Args:
+        facts: what to what.
+
+    Returns:
+        HTML.
+    """
+    body = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+        for name, value in facts.items()
+    )
+    return f'<div class="scroll"><table class="plain">{body}</table></div>'
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]], *, texts: int) -> str:
+    # The first columns hold texts, the others numbers; all of them HTML.
+    def line(tag: str, cells: Sequence[str]) -> str:
+        parts = (
+            f"<{tag}{' class=text' if index < texts else ''}>{cell}</{tag}>"
+            for index, cell in enumerate(cells)
+        )
+        return f"<tr>{''.join(parts)}</tr>"
+
+    body = "".join(line("td", cells) for cells in lines)
+    return (
+        f'<div class="scroll"><table><thead>{line("th", head)}</thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _points(row: Row | None, column: str) -> str:
+    return DASH if row is None or row[column] is None else f"{row[column]:.1f}"
