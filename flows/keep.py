@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mergegrid.errors import MergegridError
+from mergegrid.errors import MergegridError, ResultsError
 from mergegrid.experiment import parse_experiment
 from mergegrid.steps import build_steps
 from storage.claims import used_now
 from storage.garbage import Garbage, find_garbage, sweep
+from storage.ledger import Ledger
 from storage.results import Results
 from storage.root import Root
 
@@ -22,15 +23,14 @@ _CURRENT = """
 
 _ANCESTORS = """
     WITH RECURSIVE needed (key) AS (
-        SELECT cell FROM scores WHERE {which}
+        SELECT cell FROM scores {which}
         UNION
         SELECT parent FROM lineage JOIN needed ON child = key
     )
     SELECT key FROM needed
 """
 
-_ALL = "true"
-_OF_CURRENT_DEFINITIONS = "cell IN (SELECT cell FROM current_cells)"
+_OF_CURRENT_DEFINITIONS = "WHERE cell IN (SELECT cell FROM current_cells)"
 
 
 @dataclass(frozen=True)
@@ -38,83 +38,95 @@ class Needed:
     """The artifacts that a root has to keep."""
 
     keys: frozenset[str]
-    """Keys of artifacts and of cells."""
+    """Keys of artifacts, and of cells."""
 
     notes: tuple[str, ...]
     """What a person should know about them."""
 
 
-def needed_artifacts(results: Results, *, superseded: bool) -> Needed:
-    """Find the artifacts that recorded cells need.
+class Keeper:
+    """Knows what recorded cells need.
 
-    Those are all that a scored cell was made from, directly or not, and all that the
-    current definition of an experiment consists of, scored or not: an experiment that
-    was interrupted goes on where it stopped.
+    That is all that a scored cell was made from, directly or not, and all that the
+    current definition of an experiment consists of, scored or not: what was interrupted
+    goes on where it stopped.
 
     Args:
-        results: the database, which is brought up to date.
-        superseded: whether cells count that belong to no experiment's current
+        root: where artifacts and records are.
+        superseded: whether scored cells count that belong to no experiment's current
             definition.
-
-    Returns:
-        The artifacts.
     """
-    results.refresh()
-    which = _ALL if superseded else _OF_CURRENT_DEFINITIONS
-    _, rows = results.query(_ANCESTORS.format(which=which))
-    keys = {key for (key,) in rows}
-    notes: list[str] = []
-    for name, definition, document in results.query(_CURRENT)[1]:
-        try:
-            steps = build_steps(parse_experiment(json.loads(document), source=name))
-        except MergegridError:
-            steps = None
-        if steps is not None and steps.definition == definition:
-            keys |= steps.artifacts.keys()
-        else:
-            notes.append(
-                f"{name} was run by another version of mergegrid: what its scored "
-                "cells need is kept, but not what only unscored cells would need"
+
+    def __init__(self, root: Root, *, superseded: bool = True) -> None:
+        self._root = root
+        self._ledger = Ledger(root)
+        self._results = Results(root, self._ledger)
+        self._which = "" if superseded else _OF_CURRENT_DEFINITIONS
+
+    def needed(self) -> Needed:
+        """Read what is needed now.
+
+        Returns:
+            The artifacts.
+
+        Raises:
+            ResultsError: if what is needed cannot be known, for there are no records,
+                or damaged ones.
+        """
+        self._results.refresh()
+        if self._ledger.quarantined:
+            raise ResultsError(
+                f"{len(self._ledger.quarantined)} records were damaged and set aside, "
+                "so what they needed is not known; run the experiments again first."
             )
-    return Needed(frozenset(keys), tuple(notes))
+        current = self._results.query(_CURRENT)[1]
+        if not current:
+            raise ResultsError(
+                f"{self._root.url} has no record of any experiment, so nothing can be "
+                "said about what is needed there; is it the right root?"
+            )
+        found = self._results.query(_ANCESTORS.format(which=self._which))[1]
+        keys = {key for (key,) in found}
+        notes: list[str] = []
+        for name, definition, document in current:
+            artifacts = _artifacts(name, definition, document)
+            keys |= artifacts or set()
+            if artifacts is None:
+                notes.append(
+                    f"{name} was run by another version of mergegrid: what its scored "
+                    "cells need is kept, but not what only unscored cells would need"
+                )
+        return Needed(frozenset(keys), tuple(notes))
+
+    def list_garbage(self, *, now: float, grace: float) -> list[Garbage]:
+        """Say what a removal would remove.
+
+        Args:
+            now: the time in seconds since 1970.
+            grace: seconds; what is younger stays.
+
+        Returns:
+            What can be removed.
+        """
+        needed = self.needed().keys
+        in_use = used_now(self._root)
+        return find_garbage(self._root, needed, in_use, now=now, grace=grace)
+
+    def remove_garbage(self, *, grace: float) -> Iterator[Garbage]:
+        """Remove what nothing needs and no running grid uses.
+
+        Args:
+            grace: seconds; what is younger stays.
+
+        Yields:
+            What has been removed.
+        """
+        yield from sweep(self._root, lambda: self.needed().keys, grace=grace)
 
 
-def list_garbage(
-    root: Root, results: Results, *, superseded: bool, grace: float, now: float
-) -> tuple[list[Garbage], tuple[str, ...]]:
-    """Say what a removal would remove.
-
-    Args:
-        root: where to look.
-        results: its database.
-        superseded: see `needed_artifacts`.
-        grace: seconds; what is younger stays.
-        now: the time in seconds since 1970.
-
-    Returns:
-        What can be removed, and what a person should know about it.
-    """
-    needed = needed_artifacts(results, superseded=superseded)
-    found = find_garbage(root, needed.keys, used_now(root), now=now, grace=grace)
-    return found, needed.notes
-
-
-def remove_garbage(
-    root: Root, results: Results, *, superseded: bool, grace: float
-) -> Iterator[Garbage]:
-    """Remove what nothing needs and no running grid uses.
-
-    Args:
-        root: where to look.
-        results: its database.
-        superseded: see `needed_artifacts`.
-        grace: seconds; what is younger stays.
-
-    Yields:
-        What has been removed.
-    """
-    yield from sweep(
-        root,
-        lambda: needed_artifacts(results, superseded=superseded).keys,
-        grace=grace,
-    )
+def _artifacts(name: str, definition: str, document: str) -> set[str] | None:
+    try:
+        steps = build_steps(parse_experiment(json.loads(document), source=name))
+    except MergegridError:
+        return None
+    return set(steps.artifacts) if steps.definition == definition else None

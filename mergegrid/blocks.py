@@ -8,7 +8,6 @@ over whole tensors.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,38 +17,13 @@ from mergegrid.methods.method import Method
 from mergegrid.methods.options import Option
 from mergegrid.pieces import Piece
 from mergegrid.randomness import uniform
+from mergegrid.reading import Reading
 from mergegrid.statistics.trim import TrimThreshold, keep_largest, kept_entries
 from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key
-
-ENTRIES_IN_CACHE = 1 << 18
-"""Entries of all experts together in a block, on a CPU (1 MiB in float32)."""
-
-ENTRIES_ON_DEVICE = 1 << 26
-"""The same on an accelerator, where what counts is to launch few operations."""
 
 SELECTION = "selection"
 """Suffix of the name under which a random selection is drawn: not that of a parameter,
 so that it is independent of what else is drawn for it."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How tensors are handed to methods, the same for all blocks of a cohort."""
-
-    experts: tuple[str, ...]
-    """Names of the experts."""
-
-    seed: int
-    """For draws."""
-
-    device: torch.device
-    """Where arithmetic happens."""
-
-    @property
-    def block(self) -> int:
-        """Entries of a block, a multiple of what the generator draws at once."""
-        total = ENTRIES_IN_CACHE if self.device.type == "cpu" else ENTRIES_ON_DEVICE
-        return max(1024, total // len(self.experts) // 1024 * 1024)
 
 
 class Block:
@@ -123,11 +97,17 @@ class Block:
         known = self._sums.setdefault(key, {})
         members = frozenset(variant.members)
         if members not in known:
-            rows = self.experts() if of_experts else self.task_vectors(method, options)
             smaller = max((s for s in known if s < members), key=len, default=None)
-            missing = sorted(members - (smaller or frozenset()))
-            part = self._rows_of(rows, missing).sum(dim=0, dtype=torch.float64)
-            known[members] = part if smaller is None else known[smaller] + part
+            numbers = iter(sorted(members - (smaller or frozenset())))
+            summed = (
+                self._addend(method, options, next(numbers)).double()
+                if smaller is None
+                else known[smaller].clone()
+            )
+            for number in numbers:
+                summed += self._addend(method, options, number)
+            self._check_experts(summed)
+            known[members] = summed
         return known[members]
 
     def _argument(
@@ -149,10 +129,8 @@ class Block:
             case "norms":
                 assert whole.norms is not None, "norms are taken before merging"
                 return whole.norms.to(self._reading.device)
-            case "fisher" | "signs":
+            case "fisher" | "signs" | "grams" | "gradients":
                 return self._statistic(argument)
-            case "grams" | "gradients":
-                return self._matrices(argument)
             case _:
                 raise ValueError(f"The engine has no {argument!r} for a method.")
 
@@ -199,7 +177,12 @@ class Block:
             [expert, *shape], float32.
         """
         if "task_vectors" not in self._found:
-            self._found["task_vectors"] = self.experts() - self.pretrained()
+            base = self.pretrained()
+            changes = base.new_empty((len(self._reading.experts), *self.shape))
+            for number, change in enumerate(changes):
+                torch.sub(self._expert(number), base, out=change)
+            self._check_experts(changes)
+            self._found["task_vectors"] = changes
         return self._found["task_vectors"]
 
     def task_vectors(self, method: Method, options: Mapping[str, Option]) -> Tensor:
@@ -295,6 +278,25 @@ class Block:
             return False
         return bool((experts == reference).all())
 
+    def _expert(self, number: int) -> Tensor:
+        row = self._rows["experts"][number][self._within]
+        return self._to_device(row).view(self.shape)
+
+    def _addend(
+        self, method: Method, options: Mapping[str, Option], number: int
+    ) -> Tensor:
+        if method.sum_of == "experts":
+            return self._expert(number)
+        if sparsify_key(method, options):
+            return self.task_vectors(method, options)[number]
+        return self._expert(number) - self.pretrained()
+
+    def _check_experts(self, computed: Tensor) -> None:
+        # What is computed from them is finite if they are, and they are not all read
+        # again to see it.
+        if not _is_finite(computed):
+            self.experts()
+
     def _rows_of(self, tensor: Tensor, members: Sequence[int]) -> Tensor:
         if len(members) == len(self._reading.experts):
             return tensor
@@ -345,22 +347,16 @@ class Block:
         if argument not in self._rows:
             return None
         if argument not in self._found:
-            stacked = self._stack(self._rows[argument])
+            rows = self._rows[argument]
+            if argument in {"fisher", "signs"}:
+                stacked = self._stack(rows)
+            else:
+                width = math.isqrt(rows[0].numel())
+                stacked = torch.stack([self._to_device(row) for row in rows])
+                stacked = stacked.view(len(rows), width, width)
             if not _is_finite(stacked):
                 raise NonFiniteError(self._bad_statistic(argument, stacked))
             self._found[argument] = stacked[0] if argument == "signs" else stacked
-        return self._found[argument]
-
-    def _matrices(self, argument: str) -> Tensor | None:
-        if argument not in self._rows:
-            return None
-        if argument not in self._found:
-            rows = [self._to_device(row) for row in self._rows[argument]]
-            width = math.isqrt(rows[0].numel())
-            stacked = torch.stack(rows).view(len(rows), width, width)
-            if not _is_finite(stacked):
-                raise NonFiniteError(self._bad_statistic(argument, stacked))
-            self._found[argument] = stacked
         return self._found[argument]
 
     def _stack(self, rows: list[Tensor]) -> Tensor:

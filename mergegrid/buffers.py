@@ -1,11 +1,15 @@
-"""Buffers: memory that is read into, used again and given back.
+"""Buffers: memory that is filled, given back and used again.
 
 Pieces are read by one thread and given up by another. What malloc hands out so, it
 mostly keeps, and a merge in several passes would hold several times what it uses.
+Merged models, on the other hand, it gives back to the system, and takes the next one's
+memory again page by page, all zeroed: that takes longer than to fill it.
 """
 
+import math
 import mmap
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +22,22 @@ SMALLEST = 1 << 20
 KEPT = 1 << 26
 """Bytes that wait to be used again, at most; the rest goes back to the system."""
 
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+"""Memory as malloc hands it out."""
+
+LARGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
+"""Advice to Linux to hand memory out in pages of 2 MiB instead of 4 KiB."""
+
 
 class Buffers:
-    """A store of memory; tensors made in it come back when nothing refers to them."""
+    """A store of memory; tensors made in it come back when nothing refers to them.
 
-    def __init__(self) -> None:
+    Args:
+        kept: bytes that wait to be used again, at most.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
         self._waiting: list[mmap.mmap] = []
         self._lock = threading.Lock()
 
@@ -39,6 +54,21 @@ class Buffers:
             return torch.empty(size, dtype=torch.uint8)
         return torch.from_numpy(np.asarray(_Lease(self, self._take(size), size)))
 
+    def numbers(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Make a tensor of numbers.
+
+        Args:
+            shape: its shape.
+            device: where it is; memory that is not the processor's is PyTorch's own.
+
+        Returns:
+            [*shape], float32, with anything in it.
+        """
+        if device.type != "cpu":
+            return torch.empty(shape, dtype=torch.float32, device=device)
+        size = math.prod(shape) * torch.float32.itemsize
+        return self.tensor(size).view(torch.float32).view(shape)
+
     def give_back(self, memory: mmap.mmap) -> None:
         """Take memory back that nothing refers to any more.
 
@@ -47,7 +77,7 @@ class Buffers:
         """
         with self._lock:
             self._waiting.append(memory)
-            while sum(map(len, self._waiting)) > KEPT:
+            while sum(map(len, self._waiting)) > self._kept:
                 self._waiting.pop(0)
 
     def _take(self, size: int) -> mmap.mmap:
@@ -55,7 +85,10 @@ class Buffers:
             for number, memory in enumerate(self._waiting):
                 if len(memory) == size:
                     return self._waiting.pop(number)
-        return mmap.mmap(-1, size)
+        memory = mmap.mmap(-1, size, flags=PRIVATE)
+        if LARGE_PAGES is not None:
+            memory.madvise(LARGE_PAGES)
+        return memory
 
 
 class _Lease:

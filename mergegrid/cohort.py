@@ -11,12 +11,14 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from mergegrid.blocks import Block, Reading
+from mergegrid.allocator import reuse_memory
+from mergegrid.blocks import Block
 from mergegrid.errors import InputError, MissingPrerequisiteError
 from mergegrid.layout import Vocabulary, make_layout
 from mergegrid.measured import ARGUMENTS, Measured, Statistics, is_covered
 from mergegrid.methods.method import Method, Recipe
 from mergegrid.pieces import Piece, Span, read_ahead, spans
+from mergegrid.reading import Reading
 from mergegrid.running_statistics import RunningVariance
 from mergegrid.sources import InMemory, Source
 from mergegrid.threads import one_thread
@@ -60,6 +62,7 @@ class Cohort:
         vocabulary: Vocabulary = "refuse",
         running_variance: RunningVariance = "average",
     ) -> None:
+        reuse_memory()
         models = {f"expert {name!r}": source for name, source in experts.items()}
         if pretrained is not None:
             models["pretrained model"] = pretrained
@@ -203,17 +206,24 @@ class Cohort:
         budget = max(BYTES_AHEAD, int(largest * LARGEST_PIECES_AHEAD))
         yield from read_ahead(wanted, read, size, budget)
 
-    def blocks(self, piece: Piece, ties_left: dict[TrimKey, Tensor]) -> Iterator[Block]:
+    def blocks(
+        self,
+        piece: Piece,
+        ties_left: dict[TrimKey, Tensor],
+        *,
+        one_by_one: bool = False,
+    ) -> Iterator[Block]:
         """Cut a piece into blocks that fit into the processor's cache.
 
         Args:
             piece: the piece.
             ties_left: see `Block`.
+            one_by_one: see `Reading.block`.
 
         Yields:
             The blocks, in order.
         """
-        span, step = piece.span, self.reading.block
+        span, step = piece.span, self.reading.block(one_by_one=one_by_one)
         if span.start == span.stop:
             yield Block(self.reading, piece, span.start, span.stop, None, ties_left)
         is_cpu = self.reading.device.type == "cpu"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mergegrid.blocks import Block
+from mergegrid.buffers import Buffers
 from mergegrid.canonical import canonical_json
 from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError, UnknownNameError
@@ -24,6 +25,7 @@ from mergegrid.methods import METHODS, get_method
 from mergegrid.methods.method import Coverage, Method, Recipe
 from mergegrid.parameters import Parameters
 from mergegrid.passes import merge_pass
+from mergegrid.rounding import warn_of_rounding
 from mergegrid.running_statistics import RunningVariance
 from mergegrid.sources import InMemory
 from mergegrid.surveying import measure
@@ -80,7 +82,8 @@ def merge(
 
     Parameters are merged as the recipe's method says. Those that are the same in every
     model are copied, those that the method does not cover or has no statistic for are
-    averaged; `mergegrid.parameters` says what happens to buffers and tied tensors.
+    averaged; `mergegrid.parameters` says what happens to buffers and tied tensors. If
+    most of a task vector was lost in rounding to 16 bits, a warning is logged.
 
     Args:
         experts: parameters by expert, or in a sequence, where experts are called "0",
@@ -188,6 +191,7 @@ def sweep(
         groups.setdefault(key, Group(variant, []))[1].append(recipe)
     for group in groups.values():
         cohort.require(group.variant)
+    warn_of_rounding(cohort, [group.variant for group in groups.values()])
     return _sweep_groups(cohort, list(groups.values()), memory)
 
 
@@ -299,13 +303,13 @@ def _named(
 def _sweep_groups(
     cohort: Cohort, groups: Sequence[Group], memory: int
 ) -> Iterator[Merged]:
-    entries = sum(cohort.layout.entries(name) for name in cohort.parameters)
+    of_model = _bytes_of_model(cohort)
     batch: list[Group] = []
     held = 0
     for group in groups:
         variant = group.variant
         models = len(variant.members) if variant.method.per_task else 1
-        size = 4 * entries * models
+        size = of_model * models
         if batch and held + size > memory:
             yield from _merge_batch(cohort, batch)
             batch, held = [], 0
@@ -315,22 +319,25 @@ def _sweep_groups(
         yield from _merge_batch(cohort, batch)
 
 
+def _bytes_of_model(cohort: Cohort) -> int:
+    entries = sum(cohort.layout.entries(name) for name in cohort.parameters)
+    return entries * torch.float32.itemsize
+
+
 def _merge_batch(cohort: Cohort, groups: Sequence[Group]) -> Iterator[Merged]:
     start = time.perf_counter()
     variants = [group.variant for group in groups]
     for variant in variants:
         cohort.explain(variant)
     held: list[dict[str, Tensor]] = [{} for _ in groups]
+    room = Buffers(_bytes_of_model(cohort))
 
     def keep(number: int, block: Block, stretch: Tensor) -> None:
         name = block.name
         if name not in held[number]:
             rows = stretch.shape[:-1]
-            held[number][name] = torch.empty(
-                (*rows, cohort.layout.entries(name)),
-                dtype=torch.float32,
-                device=stretch.device,
-            )
+            shape = (*rows, cohort.layout.entries(name))
+            held[number][name] = room.numbers(shape, stretch.device)
         held[number][name][..., block.start : block.stop] = stretch
 
     every = dict(enumerate(variants))
@@ -342,11 +349,15 @@ def _merge_batch(cohort: Cohort, groups: Sequence[Group]) -> Iterator[Merged]:
     for number, group in enumerate(groups):
         merged, held[number] = held[number], {}
         shared = common + own.get(number, 0.0) / len(group.recipes)
-        yield from _finish(cohort, group, merged, shared)
+        yield from _finish(cohort, group, merged, shared, room)
 
 
 def _finish(
-    cohort: Cohort, group: Group, merged: Mapping[str, Tensor], shared: float
+    cohort: Cohort,
+    group: Group,
+    merged: Mapping[str, Tensor],
+    shared: float,
+    room: Buffers,
 ) -> Iterator[Merged]:
     finishing = Finishing(cohort, None, group.variant.members)
     names = list(cohort.experts)
@@ -366,7 +377,10 @@ def _finish(
             rows = merged
             if task is not None:
                 rows = {name: tensor[index] for name, tensor in merged.items()}
-            model = finishing.model(recipe, rows, factors[index])
+            is_last = task is None and recipe is group.recipes[-1]
+            model = finishing.model(
+                recipe, rows, factors[index], None if is_last else room
+            )
             seconds = time.perf_counter() - start + shared / len(tasks)
             yield Merged(recipe, task, experts, model, seconds)
             start = time.perf_counter()

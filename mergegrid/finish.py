@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mergegrid.buffers import Buffers
 from mergegrid.cohort import Cohort
 from mergegrid.depth import layer_positions, scale_at
 from mergegrid.methods import get_method
@@ -85,6 +86,7 @@ class Finishing:
         merged: Tensor,
         base: Tensor | None,
         norm_factor: float,
+        into: Tensor | None = None,
     ) -> Tensor:
         """Finish a stretch of a parameter.
 
@@ -94,6 +96,7 @@ class Finishing:
             merged: [entry], float32: of methods with a scale, the merged task vector.
             base: [entry], of methods with a scale, the pretrained parameter.
             norm_factor: factor on the scale, from `norm_factors`.
+            into: [entry], float32, what may be overwritten; None for a new tensor.
 
         Returns:
             [entry], in the type of the merged model, where `merged` is.
@@ -108,9 +111,8 @@ class Finishing:
                 layer_scales=options["layer_scales"],
                 norm_factor=norm_factor,
             )
-            merged = torch.add(
-                base.to(merged.device, torch.float32), merged, alpha=factor
-            )
+            base = base.to(merged.device, torch.float32)
+            merged = torch.add(base, merged, alpha=factor, out=into)
         return merged.to(self.type_of(name))
 
     def rest(self, name: str) -> Tensor | None:
@@ -146,7 +148,11 @@ class Finishing:
         return merged.reshape(-1).to(self.type_of(name))
 
     def model(
-        self, recipe: Recipe, merged: Mapping[str, Tensor], norm_factor: float
+        self,
+        recipe: Recipe,
+        merged: Mapping[str, Tensor],
+        norm_factor: float,
+        room: Buffers | None,
     ) -> dict[str, Tensor]:
         """Finish a whole model.
 
@@ -154,6 +160,8 @@ class Finishing:
             recipe: the recipe.
             merged: every parameter's flat entries, as `stretch` takes them.
             norm_factor: see `stretch`.
+            room: where the model is made; None if the merged entries are not asked for
+                again, and may become the model's.
 
         Returns:
             New tensors by name; tied ones are tied.
@@ -169,9 +177,9 @@ class Finishing:
             parts: list[Tensor] = []
             if name in merged:
                 base = self._base(name) if is_scaled else None
-                parts.append(
-                    self.stretch(recipe, name, merged[name], base, norm_factor)
-                )
+                own = merged[name]
+                into = own if room is None else room.numbers(own.shape, own.device)
+                parts.append(self.stretch(recipe, name, own, base, norm_factor, into))
             elif layout.roles[name] is Role.AVERAGED:
                 parts.append(self.averaged(name))
             rest = self.rest(name)
@@ -179,7 +187,7 @@ class Finishing:
                 parts.append(rest)
             flat = torch.cat(parts) if len(parts) > 1 else parts[0]
             if name in merged and flat.data_ptr() == merged[name].data_ptr():
-                flat = flat.clone()  # the merged parameter may be asked for again
+                flat = flat if room is None else flat.clone()
             elif layout.roles[name] in {Role.COPIED, Role.COUNTER}:
                 flat = flat.clone()
             finished[name] = flat.view(info.shape)

@@ -1,6 +1,5 @@
 """Merging stored models: from files to a directory that loads like the models did."""
 
-import logging
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,14 +12,13 @@ from mergegrid.directories import new_directory
 from mergegrid.errors import InputError
 from mergegrid.inputs import Inputs
 from mergegrid.merge_report import make_report, write_report
-from mergegrid.methods.method import Need, Recipe
+from mergegrid.methods.method import Recipe
 from mergegrid.model_card import write_card
-from mergegrid.rounding import MUCH, fraction_eaten, rounding_warning
+from mergegrid.rounding import warn_of_rounding
 from mergegrid.safetensors_output import SafetensorsSink
 from mergegrid.streaming import Progress, output_infos, stream
+from mergegrid.variant import Variant
 from mergegrid.writing import Sink
-
-LOGGER = logging.getLogger("mergegrid")
 
 
 def merge_stored(
@@ -47,7 +45,7 @@ def merge_stored(
         Digests() as digests,
     ):
         cohort = _cohort(inputs)
-        _warn_of_rounding(inputs, cohort)
+        warn_of_rounding(cohort, _variants(inputs, cohort))
         for checkpoint in inputs.checkpoints():
             digests.start(checkpoint)
         directories = {
@@ -76,10 +74,14 @@ def _cohort(inputs: Inputs) -> Cohort:
         vocabulary=inputs.file.vocabulary,
         running_variance=inputs.file.running_variance,
     )
-    recipes = inputs.file.recipes(cohort.layout.infos)
-    for recipe in {id(each): each for each in recipes.values()}.values():
-        cohort.require(cohort.variant(recipe))
+    for variant in _variants(inputs, cohort):
+        cohort.require(variant)
     return cohort
+
+
+def _variants(inputs: Inputs, cohort: Cohort) -> list[Variant]:
+    recipes = inputs.file.recipes(cohort.layout.infos).values()
+    return [cohort.variant(recipe) for recipe in {id(r): r for r in recipes}.values()]
 
 
 def _write_weights(
@@ -100,19 +102,3 @@ def _write_weights(
             sinks[task] = stack.enter_context(sink)
         recipe = made_by if isinstance(made_by, Recipe) else recipes.__getitem__
         stream(cohort, recipe, sinks, dtype=dtype, progress=progress)
-
-
-def _warn_of_rounding(inputs: Inputs, cohort: Cohort) -> None:
-    recipes = inputs.file.recipes(cohort.parameters)
-    if cohort.pretrained is None or not any(
-        Need.PRETRAINED in cohort.variant(recipe).method.needs_of(recipe.options)
-        for recipe in {id(each): each for each in recipes.values()}.values()
-    ):
-        return
-    for name, source in cohort.experts.items():
-        fraction = fraction_eaten(source, cohort.pretrained, cohort.parameters)
-        if fraction > MUCH:
-            types = {source.infos[each].dtype for each in cohort.parameters}
-            narrow = sorted(str(t) for t in types if t.itemsize == 2)
-            dtype = " and ".join(t.removeprefix("torch.") for t in narrow)
-            LOGGER.warning("%s", rounding_warning(name, dtype, fraction))

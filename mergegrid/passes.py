@@ -60,12 +60,18 @@ def merge_pass(
             if not variant.method.is_whole_tensor(variant.options)
         }
         if by_entry:
-            for block in cohort.blocks(piece, ties_left):
+            one_by_one = all(_adds_up(variant) for variant in by_entry.values())
+            for block in cohort.blocks(piece, ties_left, one_by_one=one_by_one):
                 _merge_block(cohort, block, by_entry, here, emit)
         by_tensor = {n: v for n, v in variants.items() if n not in by_entry}
         if by_tensor:
             block = cohort.whole_block(piece, {})
             _merge_block(cohort, block, by_tensor, here, emit)
+
+
+def _adds_up(variant: Variant) -> bool:
+    method, options = variant.method, variant.options
+    return method.is_sum(options) and not sparsify_key(method, options)
 
 
 def _merge_block(
@@ -124,8 +130,9 @@ def _without_merging(
     method = variant.method
     if not cohort.covers(variant, block.name):
         return _fallback(block, variant)
-    # Where there is a scale, a task vector of zero says the same.
-    if not method.keeps_equal(variant.options):
+    # Where there is a scale, a task vector of zero says the same; and the mean of equal
+    # numbers is that number, since their sum in float64 is exact.
+    if not method.keeps_equal(variant.options) or method.is_sum(variant.options):
         return None
     members, with_base = readers_of(variant)
     is_unchanged = (

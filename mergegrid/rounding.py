@@ -5,9 +5,14 @@ stored as it was, so that most of a task vector may be zero, or, beside a pretra
 model in float32, be nothing but rounding.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 
+from mergegrid.cohort import Cohort
 from mergegrid.sources import Source
+from mergegrid.variant import Variant
+
+LOGGER = logging.getLogger("mergegrid")
 
 MUCH = 0.5
 """The fraction of zeros in a task vector above which there is a warning."""
@@ -43,26 +48,33 @@ def fraction_eaten(
         start = max(0, (both - ENTRIES_LOOKED_AT) // 2)
         stop = min(start + ENTRIES_LOOKED_AT, both)
         own = expert.read(name, start, stop)
-        equal = own == pretrained.read(name, start, stop).to(info.dtype)
+        equal = own == pretrained.read(name, start, stop).to(own)
         if not bool(equal.all()):
             zeros += int(equal.sum())
             entries += stop - start
     return zeros / entries if entries else 0.0
 
 
-def rounding_warning(expert: str, dtype: str, fraction: float) -> str:
-    """Say that a task vector was lost in rounding.
+def warn_of_rounding(cohort: Cohort, variants: Iterable[Variant]) -> None:
+    """Log a warning for every expert whose task vector was mostly lost in rounding.
 
     Args:
-        expert: the expert's name.
-        dtype: the type that it is stored in.
-        fraction: from `fraction_eaten`.
-
-    Returns:
-        The warning.
+        cohort: the experts.
+        variants: the merges; those that read the pretrained model merge task vectors.
     """
-    return (
-        f"The expert {expert!r} is stored in {dtype}, which has rounded about "
-        f"{100 * fraction:.0f} % of its task vector away. Merge float32 checkpoints, "
-        f"if there are any."
-    )
+    merging = [variant.members for variant in variants if variant.reads_pretrained]
+    members = set[int]().union(*merging)
+    for member, (name, source) in enumerate(cohort.experts.items()):
+        if member not in members or cohort.pretrained is None:
+            continue
+        fraction = fraction_eaten(source, cohort.pretrained, cohort.parameters)
+        if fraction > MUCH:
+            types = {source.infos[each].dtype for each in cohort.parameters}
+            narrow = sorted(str(t) for t in types if t.itemsize == 2)
+            LOGGER.warning(
+                "The expert %r is stored in %s, which has rounded about %.0f %% of its "
+                "task vector away. Merge float32 checkpoints, if there are any.",
+                name,
+                " and ".join(t.removeprefix("torch.") for t in narrow),
+                100 * fraction,
+            )

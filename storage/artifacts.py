@@ -228,7 +228,8 @@ class ArtifactStore:
         """Check every byte that is stored; what is damaged is set aside.
 
         Args:
-            keys: the artifacts, or None for all.
+            keys: the artifacts, or None for all; what is removed meanwhile is then left
+                out.
 
         Yields:
             A key and what is wrong with it, or None.
@@ -240,12 +241,21 @@ class ArtifactStore:
                 fault = self._copies.check(_folder(manifest), manifest.payloads)
             except DamagedArtifactError as error:
                 yield key, error.reason
+                continue
             except StorageError as error:
-                yield key, str(error)
-            else:
-                if fault is not None:
-                    self._set_aside(key, manifest)
-                yield key, fault
+                manifest, fault = None, str(error)
+            if fault is not None and keys is None and self._is_gone(key):
+                continue
+            if fault is not None and manifest is not None:
+                self._set_aside(key, manifest)
+            yield key, fault
+
+    def _is_gone(self, key: str) -> bool:
+        try:
+            self.root.read(f"artifacts/{key}/manifest.json")
+        except FileNotFoundError:
+            return True
+        return False
 
     def _manifest(self, key: str) -> Manifest:
         if key not in self._manifests:

@@ -13,17 +13,14 @@ by a process that was killed, and counts for nothing. Times are those of the clo
 whoever keeps the files, so that it does not matter what other clocks say.
 """
 
-import json
 import logging
-import threading
 import time
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Literal
-from uuid import uuid4
 
-from mergegrid.canonical import canonical_json
 from mergegrid.errors import StorageError
+from storage.notes import Note, keys_in
 from storage.patience import PATIENCE, seconds
 from storage.root import Root
 
@@ -64,7 +61,7 @@ def using(root: Root, keys: Collection[str]) -> Generator[None]:
         StorageError: if the root cannot be read or written.
     """
     wanted = set(keys)
-    with _Note(root, "uses", wanted).kept() as note:
+    with _note(root, "uses", wanted).kept() as note:
         _wait_for_removals(root, wanted, note)
         yield
 
@@ -90,7 +87,7 @@ class Removal:
         note: tells them.
     """
 
-    def __init__(self, root: Root, note: "_Note") -> None:
+    def __init__(self, root: Root, note: Note) -> None:
         self._root = root
         self._note = note
         self.now = note.times()[note.path]
@@ -134,8 +131,12 @@ def removing(root: Root, keys: Collection[str]) -> Generator[Removal]:
     Yields:
         What to ask before anything is removed.
     """
-    with _Note(root, "removes", set(keys)).kept() as note:
+    with _note(root, "removes", set(keys)).kept() as note:
         yield Removal(root, note)
+
+
+def _note(root: Root, kind: _Kind, keys: set[str]) -> Note:
+    return Note(root, f"{FOLDER}/{kind}", keys, refreshes=REFRESHES)
 
 
 def expired(times: Mapping[str, float], now: float) -> set[str]:
@@ -155,62 +156,7 @@ def expired(times: Mapping[str, float], now: float) -> set[str]:
     }
 
 
-class _Note:
-    """A note of this process.
-
-    Args:
-        root: where it is kept.
-        kind: what its keys are for.
-        keys: of artifacts.
-    """
-
-    def __init__(self, root: Root, kind: _Kind, keys: set[str]) -> None:
-        self.path = f"{FOLDER}/{kind}-{uuid4().hex}.json"
-        self._root = root
-        self._content = canonical_json({"keys": sorted(keys)}).encode()
-        self._written = -EXPIRES
-        self._ended = threading.Event()
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was written last, at most."""
-        return time.monotonic() - self._written
-
-    def write(self) -> None:
-        """Write it, or write it again."""
-        started = time.monotonic()
-        self._root.write(self.path, self._content)
-        self._written = started
-
-    def times(self) -> dict[str, float]:
-        """List when all notes were written, this one among them."""
-        times = self._root.times(FOLDER)
-        if self.path not in times:  # somebody has tidied up by hand
-            self.write()
-            times = self._root.times(FOLDER)
-        return times
-
-    @contextmanager
-    def kept(self) -> "Generator[_Note]":
-        """Keep it fresh while the block runs, and remove it at the end."""
-        self.write()
-        thread = threading.Thread(target=self._refresh, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._ended.set()
-            thread.join()  # or it would write the note again
-            with suppress(StorageError):  # it expires by itself
-                self._root.delete(self.path)
-
-    def _refresh(self) -> None:
-        while not self._ended.wait(REFRESHES):
-            with suppress(StorageError):  # an outage; others wait as well
-                self.write()
-
-
-def _wait_for_removals(root: Root, wanted: set[str], note: _Note) -> None:
+def _wait_for_removals(root: Root, wanted: set[str], note: Note) -> None:
     told = False
     while True:
         times = note.times()
@@ -230,15 +176,5 @@ def _claimed(
     for path in times.keys() - expired(times, now):
         if path.startswith(f"{FOLDER}/{kind}-"):
             with suppress(FileNotFoundError):  # it has just ended
-                claimed |= _keys_in(path, root.read(path))
+                claimed |= keys_in(path, root.read(path))
     return claimed
-
-
-def _keys_in(path: str, data: bytes) -> set[str]:
-    try:
-        return set(json.loads(data)["keys"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{path} cannot be read, so nobody knows what is in use; remove it if no "
-            "grid is running."
-        ) from error

@@ -6,6 +6,7 @@ from mergegrid.costs import Cost, measure_cost
 from mergegrid.evaluation import Tally, evaluate_tasks
 from mergegrid.steps import Scored
 from mergegrid.suites.suite import Split
+from storage.turns import turn
 from tasks.progress import News, tell
 from tasks.record import cell_row, score_rows
 from tasks.step import work_task
@@ -65,9 +66,15 @@ def score_references(workspace: Workspace, keys: list[str]) -> bool:
     Returns:
         Whether any had no scores yet.
     """
-    done = workspace.ledger.recorded(keys)
-    unscored = [key for key in keys if key not in done]
-    for key in unscored:
+    with turn(workspace.root, keys):
+        done = workspace.ledger.recorded(keys)
+        unscored = [key for key in keys if key not in done]
+        _score(workspace, unscored)
+    return bool(unscored)
+
+
+def _score(workspace: Workspace, keys: list[str]) -> None:
+    for key in keys:
         entry = workspace.steps.scored[key]
         (model_key,) = entry.models.values()
         model = workspace.model(workspace.parameters(model_key))
@@ -75,7 +82,6 @@ def score_references(workspace: Workspace, keys: list[str]) -> bool:
         rows = score_rows(workspace.steps, entry, tallies, {"evaluate": cost})
         workspace.ledger.append(key, [*rows, cell_row(workspace.steps, entry, {})])
         tell(News("done", key))
-    return bool(unscored)
 
 
 score_task = work_task("evaluate", score_references, retries=1)

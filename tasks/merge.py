@@ -27,6 +27,7 @@ from mergegrid.statistics.trim import TrimThreshold
 from mergegrid.steps import Scored
 from mergegrid.suites.suite import Split
 from storage.tensors import load_tensors
+from storage.turns import turn
 from tasks.choose import best_options
 from tasks.evaluate import evaluate_as
 from tasks.progress import News, tell
@@ -45,10 +46,15 @@ def score_cells(workspace: Workspace, keys: list[str]) -> bool:
     Returns:
         Whether any had no scores yet.
     """
-    done = workspace.ledger.recorded(keys)
-    entries = [workspace.steps.scored[key] for key in keys if key not in done]
-    if not entries:
-        return False
+    with turn(workspace.root, keys):
+        done = workspace.ledger.recorded(keys)
+        entries = [workspace.steps.scored[key] for key in keys if key not in done]
+        if entries:
+            _merge_and_score(workspace, entries)
+    return bool(entries)
+
+
+def _merge_and_score(workspace: Workspace, entries: Sequence[Scored]) -> None:
     with measure_cost() as loading:
         keys_of = {n: key for entry in entries for n, key in entry.models.items()}
         # In the suite's order, whichever cells are left: sums are to be the same.
@@ -80,7 +86,6 @@ def score_cells(workspace: Workspace, keys: list[str]) -> bool:
         ):
             recipe, alike = merges[name]
             _score(workspace, model, recipe, alike, of_recipe, shared)
-    return True
 
 
 def _name(recipe: Recipe, experts: Iterable[str]) -> str:

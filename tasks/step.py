@@ -20,6 +20,7 @@ from mergegrid.errors import MergegridError
 from mergegrid.provenance import provenance
 from mergegrid.steps import Step
 from mergegrid.suites.suite import Progress
+from storage.turns import turn
 from tasks.progress import News, tell
 from tasks.record import artifact_rows
 from tasks.workspace import Workspace, open_workspace
@@ -107,7 +108,8 @@ def step_task(
 
     def work(workspace: Workspace, keys: list[str]) -> bool:
         steps = [workspace.steps.artifacts[key] for key in keys]
-        made = [make(workspace, step, compute) for step in steps]
+        with turn(workspace.root, keys):
+            made = [make(workspace, step, compute) for step in steps]
         return any(made)
 
     return work_task(name, work, retries=retries, heavy=heavy)

@@ -317,17 +317,17 @@ def test_a_sweep_over_nested_subsets_returns_what_separate_merges_return(method)
 def test_nested_subsets_go_on_from_the_sum_of_the_smaller(monkeypatch):
     experts, pretrained, _ = problem(4)
     added = []
-    rows_of = Block._rows_of
+    addend = Block._addend
 
-    def counted(block, tensor, members):
-        added.append(len(members))
-        return rows_of(block, tensor, members)
+    def noted(block, method, options, number):
+        added.append(number)
+        return addend(block, method, options, number)
 
-    monkeypatch.setattr(Block, "_rows_of", counted)
+    monkeypatch.setattr(Block, "_addend", noted)
     subsets = [("e0", "e1", "e2", "e3"), ("e0",), ("e0", "e1")]
     recipes = ["task_arithmetic"] * 3
     list(sweep(experts, recipes, pretrained, subsets=subsets))
-    assert added == [1, 1, 2] * 2  # for each of two parameters
+    assert added == [0, 1, 2, 3] * 2  # for each of two parameters
 
 
 def test_an_expert_that_is_not_there_cannot_be_in_a_subset():

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mergegrid
-from mergegrid import blocks, pieces
+from mergegrid import pieces, reading
 from mergegrid.checkpoints import find_checkpoint
 from mergegrid.cohort import Cohort
 from mergegrid.engine import read_recipe
@@ -212,7 +212,7 @@ def test_streaming_is_merging_in_memory_whatever_the_files(
     }
     # Several pieces of a tensor, and several blocks of a piece.
     monkeypatch.setattr(pieces, "ENTRIES", 2048)
-    monkeypatch.setattr(blocks, "ENTRIES_IN_CACHE", 1024)
+    monkeypatch.setattr(reading, "ENTRIES_IN_CACHE", 1024)
     found = streamed(
         tmp_path,
         {name: files[form][name] for name in names},

@@ -302,16 +302,15 @@ def _bits(magnitudes: Tensor) -> Int32[Tensor, "expert entry"]:
 def _count_uppers(
     blocks: Iterable[tuple[str, Tensor]], experts: int
 ) -> tuple[Int[Tensor, "expert upper"], list[str]]:
-    # The last bin is that of infinity, and NaN would need more.
-    counts = torch.zeros(experts, UPPER_OF_INFINITY + 1, dtype=torch.int64)
+    counts = torch.zeros(experts, UPPER_OF_INFINITY, dtype=torch.int64)
     names: dict[str, None] = {}
     for name, magnitudes in blocks:
         names[name] = None
         for expert, uppers in enumerate(_bits(magnitudes) >> HALF):
-            found = torch.bincount(uppers, minlength=counts.shape[1]).cpu()
-            if len(found) > counts.shape[1] or found[UPPER_OF_INFINITY]:
+            found = torch.bincount(uppers).cpu()
+            if len(found) > UPPER_OF_INFINITY:
                 raise NonFiniteError(f"The task vector's {name} holds NaN or infinity.")
-            counts[expert] += found
+            counts[expert, : len(found)] += found
     return counts, list(names)
 
 

@@ -177,17 +177,24 @@ def ask(small):
     return answer
 
 
-@pytest.fixture
-def stored(tmp_path):
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory):
     """Store rows under a root of their own; give its directory."""
 
-    def store(*records):
-        root = Root.open(str(tmp_path / "root"))
-        for rows in records:
+    def store(rows):
+        root = Root.open(str(tmp_path_factory.mktemp("stored") / "root"))
+        if rows:
             Ledger(root).append("all", rows)
-        return tmp_path / "root"
+        Results(root, Ledger(root)).refresh()
+        return root.local
 
     return store
+
+
+@pytest.fixture(scope="session")
+def whole(stored, small_rows):
+    """The root of the whole small experiment; nobody adds to it."""
+    return stored(small_rows)
 
 
 @pytest.fixture(scope="session")

@@ -216,6 +216,36 @@ def test_verify_goes_on_after_damage_and_names_what_is_not_there(store):
     assert found == {"a-v1-1": None, "b-v1-1": notes, "c-v1-1": None}
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_verify_says_nothing_of_what_is_removed_meanwhile(store, monkeypatch, begun):
+    write(store, "a-v1-1")
+    write(store, "b-v1-1")
+
+    def remove():
+        for path in store.root.find("artifacts/b-v1-1"):
+            store.root.delete(path)
+
+    other = fresh(store)
+    with monkeypatch.context() as patched:
+        if begun:
+            manifest = other.manifest
+
+            def read_and_remove(key):
+                found = manifest(key)
+                if key == "b-v1-1":
+                    remove()
+                return found
+
+            patched.setattr(other, "manifest", read_and_remove)
+            assert list(other.verify()) == [("a-v1-1", None)]
+        else:
+            checked = other.verify()
+            assert next(checked) == ("a-v1-1", None)
+            remove()
+            assert list(checked) == []
+    assert store.root.find("damaged") == {}
+
+
 def test_a_store_and_its_errors_can_be_pickled(store):
     write(store)
     copy = pickle.loads(pickle.dumps(store))  # noqa: S301

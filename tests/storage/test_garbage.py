@@ -185,22 +185,25 @@ def test_a_grid_that_ended_meanwhile_has_recorded_what_it_used(local):
 
 
 def test_a_grid_that_begins_after_marking_and_ends_while_records_are_read_is_seen(
-    local,
+    local, monkeypatch
 ):
     make(local, "a-v1-1")
-    answers = []
     with ExitStack() as grid:
 
-        def needed():
-            if answers:
-                grid.close()  # it has recorded what it used, but too late for this
-            else:
+        def begin():  # as late as marking allows
+            if not used_now(local):
                 grid.enter_context(using(local, {"a-v1-1"}))
-            answers.append(set())
-            return answers[-1]
+            return {}
 
+        def needed():
+            if used_now(local):
+                grid.close()  # it has recorded what it used, too late for this answer
+                monkeypatch.setattr(local, "uploads", dict)
+            return set()
+
+        monkeypatch.setattr(local, "uploads", begin)
         assert list(sweep(local, needed, grace=AT_ONCE)) == []
-    assert len(answers) == 2
+    assert used_now(local) == set()
     assert kept(local) == {"a-v1-1"}
 
 
