@@ -117,6 +117,13 @@ def files() -> Iterator[tuple[str, str]]:
                 f"{name}, slices",
                 f"{text}{SLICES}parameters: {{weight: 0.5, epsilon: 0.05}}",
             )
+        # Less than one entry of the smallest tensors; and no room for all outliers.
+        for density in {"ties": (0.02,), "breadcrumbs": (0.97,)}.get(name, ()):
+            numbers = f"{{weight: 1, density: {density}, gamma: 0.1}}"
+            yield (
+                f"{name}, density: {density}",
+                f"{text}{every}\nparameters: {numbers}",
+            )
         if name.startswith(("dare", "della")):
             yield f"{name}, rescale: false", f"{text}{every}{EVERY}  rescale: false"
     pair = f"models: [{{model: {PRETRAINED}}}, {{model: expert0}}]"

@@ -145,7 +145,9 @@ def scaling(rows: Rows, column: str) -> go.Figure:
     across = padded([math.log10(size) for size in sizes], [0.0] * len(sizes), 0.05)
     figure.update_yaxes(range=[low, high])
     ticks = _apart(sizes)
-    figure.update_xaxes(type="log", tickvals=ticks, ticktext=ticks, range=across)
+    figure.update_xaxes(
+        type="log", tickvals=ticks, ticktext=ticks, tickangle=0, range=across
+    )
     label_ends(figure, [line[-1] for line in lines], axis, high - low)
     return figure
 
@@ -199,7 +201,7 @@ def _spread(rows: Rows, column: str) -> list[float]:
 
 def _apart(sizes: Sequence[int]) -> list[int]:
     # Those that can be written below a logarithmic axis without touching.
-    room = 0.07 * math.log10(sizes[-1] / sizes[0])
+    room = 0.1 * math.log10(sizes[-1] / sizes[0])
     kept = [sizes[-1]]
     for size in reversed(sizes[:-1]):
         if math.log10(kept[-1] / size) >= room:

@@ -102,8 +102,11 @@ def plan(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     from tasks.workspace import Workspace
 
     loaded = load_experiment(experiment)
-    # Planning makes nothing, not even the root.
-    workspace = Workspace(loaded, build_steps(loaded), Root(root))
+    # Planning makes nothing, not even the root; but a bucket has to be there.
+    place = Root(root)
+    if place.local is None:
+        place = Root.open(root, create=False)
+    workspace = Workspace(loaded, build_steps(loaded), place)
     show_plan(make_plan(workspace), console)
 
 
@@ -224,6 +227,61 @@ def rebuild(root: RootUrl = DEFAULT_ROOT) -> None:
     """Make the results database anew from the ledger."""
     _, results = _open_results(root)
     console.print(str(results.rebuild()))
+
+
+@app.command()
+def gc(
+    root: RootUrl = DEFAULT_ROOT,
+    *,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove it; without this, list it.")
+    ] = False,
+    current_only: Annotated[
+        bool,
+        typer.Option(
+            "--current-only",
+            help="Cells count only if today's definition of an experiment has them.",
+        ),
+    ] = False,
+    grace_days: Annotated[
+        float, typer.Option(min=0, help="What is younger stays.")
+    ] = 7.0,
+) -> None:
+    """List what no recorded cell needs and no running grid uses."""
+    from flows.keep import Keeper
+    from flows.show import garbage_line, size
+    from storage.root import Root
+
+    place = Root.open(root, create=False)
+    keeper = Keeper(place, superseded=not current_only)
+    now, grace = time.time(), grace_days * 86_400
+    if delete:
+        found = keeper.remove_garbage(grace=grace)
+    else:
+        found = iter(keeper.list_garbage(now=now, grace=grace))
+    count = total = 0
+    for part in found:
+        count += 1
+        total += part.size
+        console.print(garbage_line(part, now))
+    for note in keeper.notes:
+        console.print(note)
+    what = f"{count} thing{'s' * (count != 1)} that nothing needs, {size(total)}"
+    console.print(f"{what}: {'removed' if delete else '--delete removes them'}")
+
+
+@app.command()
+def compact(root: RootUrl = DEFAULT_ROOT) -> None:
+    """Gather the ledger's small records in few files; runs may go on meanwhile."""
+    from storage.compaction import compact as compact_ledger
+    from storage.ledger import Ledger
+    from storage.root import Root
+
+    done = compact_ledger(Ledger(Root.open(root, create=False)), least=2)
+    console.print(
+        f"{done.records} records gathered in {done.segments} segments; {done.deleted} "
+        "files of single records removed that segments have held for a day"
+    )
 
 
 @app.command()

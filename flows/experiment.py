@@ -35,6 +35,7 @@ from flows.stage import (
 from mergegrid.errors import InputError, MergegridError
 from mergegrid.experiment import Experiment
 from storage.claims import using
+from storage.compaction import compact
 from tasks.merge import recipe_of
 from tasks.record import cell_row, experiment_row
 from tasks.step import record_artifact
@@ -152,6 +153,7 @@ def run(given: Experiment, root: str, deployment: str = "") -> Outcome:
     with using(workspace.root, workspace.steps.artifacts):
         outcome = _make_all(workspace, deployment)
         record_waiting(workspace)
+        compact(workspace.ledger)
         publish(workspace)
     return finished(outcome)
 

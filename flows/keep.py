@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mergegrid.errors import MergegridError, ResultsError
 from mergegrid.experiment import parse_experiment
@@ -33,17 +32,6 @@ _ANCESTORS = """
 _OF_CURRENT_DEFINITIONS = "WHERE cell IN (SELECT cell FROM current_cells)"
 
 
-@dataclass(frozen=True)
-class Needed:
-    """The artifacts that a root has to keep."""
-
-    keys: frozenset[str]
-    """Keys of artifacts, and of cells."""
-
-    notes: tuple[str, ...]
-    """What a person should know about them."""
-
-
 class Keeper:
     """Knows what recorded cells need.
 
@@ -57,17 +45,21 @@ class Keeper:
             definition.
     """
 
+    notes: list[str]
+    """What a person should know about what `needed` found."""
+
     def __init__(self, root: Root, *, superseded: bool = True) -> None:
+        self.notes = []
         self._root = root
         self._ledger = Ledger(root)
         self._results = Results(root, self._ledger)
         self._which = "" if superseded else _OF_CURRENT_DEFINITIONS
 
-    def needed(self) -> Needed:
+    def needed(self) -> set[str]:
         """Read what is needed now.
 
         Returns:
-            The artifacts.
+            Keys of artifacts, and of cells.
 
         Raises:
             ResultsError: if what is needed cannot be known, for there are no records,
@@ -87,16 +79,16 @@ class Keeper:
             )
         found = self._results.query(_ANCESTORS.format(which=self._which))[1]
         keys = {key for (key,) in found}
-        notes: list[str] = []
+        self.notes = []
         for name, definition, document in current:
             artifacts = _artifacts(name, definition, document)
             keys |= artifacts or set()
             if artifacts is None:
-                notes.append(
+                self.notes.append(
                     f"{name} was run by another version of mergegrid: what its scored "
                     "cells need is kept, but not what only unscored cells would need"
                 )
-        return Needed(frozenset(keys), tuple(notes))
+        return keys
 
     def list_garbage(self, *, now: float, grace: float) -> list[Garbage]:
         """Say what a removal would remove.
@@ -108,8 +100,7 @@ class Keeper:
         Returns:
             What can be removed.
         """
-        needed = self.needed().keys
-        in_use = used_now(self._root)
+        needed, in_use = self.needed(), used_now(self._root)
         return find_garbage(self._root, needed, in_use, now=now, grace=grace)
 
     def remove_garbage(self, *, grace: float) -> Iterator[Garbage]:
@@ -121,7 +112,7 @@ class Keeper:
         Yields:
             What has been removed.
         """
-        yield from sweep(self._root, lambda: self.needed().keys, grace=grace)
+        yield from sweep(self._root, self.needed, grace=grace)
 
 
 def _artifacts(name: str, definition: str, document: str) -> set[str] | None:

@@ -6,6 +6,7 @@ from flows.plan import make_plan
 from flows.schedule import run_jobs
 from flows.stage import devices, finished, flow_of, workspace_of
 from mergegrid.experiment import Experiment
+from storage.claims import using
 
 
 @flow_of("share", workers=devices())
@@ -18,8 +19,9 @@ def share(experiment: str, root: str, keys: list[str]) -> None:
         keys: Of the steps to do.
     """
     workspace = workspace_of(Experiment.model_validate_json(experiment), root)
-    plan = make_plan(workspace)
-    jobs = make_jobs(plan, EVERYTHING, frozenset(keys))
-    elsewhere = (plan.missing | plan.unscored).difference(keys)
-    outcome = run_jobs(jobs, Here(workspace), missing=elsewhere)
-    finished(outcome)
+    # Whoever started this may be gone, and with it what it said to be in use.
+    with using(workspace.root, workspace.steps.artifacts):
+        plan = make_plan(workspace)
+        jobs = make_jobs(plan, EVERYTHING, frozenset(keys))
+        elsewhere = (plan.missing | plan.unscored).difference(keys)
+        finished(run_jobs(jobs, Here(workspace), missing=elsewhere))

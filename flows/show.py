@@ -9,6 +9,7 @@ from rich.table import Table
 
 from flows.answers import Answers
 from flows.plan import Plan, prerequisites
+from storage.garbage import Garbage
 
 
 def plan_line(plan: Plan) -> str:
@@ -92,6 +93,20 @@ def show_answers(answers: Answers, console: Console) -> None:
     for row in answers.rows:
         table.add_row(*row)
     console.print(table)
+
+
+def garbage_line(part: Garbage, now: float) -> str:
+    """Say what can be removed, or has been, and why.
+
+    Args:
+        part: it.
+        now: the time in seconds since 1970.
+
+    Returns:
+        One line.
+    """
+    days = max(now - part.written, 0) / 86_400
+    return f"{part.path}: {size(part.size)}, {days:.1f} days old; {part.reason}"
 
 
 def text(value: object) -> str:

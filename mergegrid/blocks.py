@@ -57,6 +57,9 @@ class Block:
         self._rows = piece.rows
         self._within = slice(start - piece.span.start, stop - piece.span.start)
         self._ties_left = ties_left
+        self.is_last = False
+        """Whether what was read is given up once the experts' parameters, or their task
+        vectors, are put together: nobody else will ask for anything."""
         self._found: dict[object, Tensor] = {}
         self._sums: dict[object, dict[frozenset[int], Tensor]] = {}
 
@@ -148,6 +151,7 @@ class Block:
             if not _is_finite(stacked):
                 raise NonFiniteError(self._bad_parameter(stacked))
             self._found["experts"] = stacked
+            self._give_up("experts")
         return self._found["experts"]
 
     def pretrained(self) -> Tensor:
@@ -179,10 +183,12 @@ class Block:
         if "task_vectors" not in self._found:
             base = self.pretrained()
             changes = base.new_empty((len(self._reading.experts), *self.shape))
-            for number, change in enumerate(changes):
-                torch.sub(self._expert(number), base, out=change)
+            for row, change in zip(self._rows["experts"], changes, strict=True):
+                own = self._to_device(row[self._within]).view(self.shape)
+                torch.sub(own, base, out=change)
             self._check_experts(changes)
             self._found["task_vectors"] = changes
+            self._give_up("experts")
         return self._found["task_vectors"]
 
     def task_vectors(self, method: Method, options: Mapping[str, Option]) -> Tensor:
@@ -344,9 +350,9 @@ class Block:
         return self._found[key]
 
     def _statistic(self, argument: str) -> Tensor | None:
-        if argument not in self._rows:
-            return None
         if argument not in self._found:
+            if argument not in self._rows:
+                return None
             rows = self._rows[argument]
             if argument in {"fisher", "signs"}:
                 stacked = self._stack(rows)
@@ -357,7 +363,12 @@ class Block:
             if not _is_finite(stacked):
                 raise NonFiniteError(self._bad_statistic(argument, stacked))
             self._found[argument] = stacked[0] if argument == "signs" else stacked
+            self._give_up(argument)
         return self._found[argument]
+
+    def _give_up(self, argument: str) -> None:
+        if self.is_last:
+            self._rows.pop(argument, None)
 
     def _stack(self, rows: list[Tensor]) -> Tensor:
         stacked = torch.empty(
@@ -397,4 +408,4 @@ class Block:
 
 def _is_finite(tensor: Tensor) -> bool:
     # A sum is one reading of the numbers; if it overflows, they are looked at.
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+    return math.isfinite(tensor.sum()) or bool(torch.isfinite(tensor).all())

@@ -25,9 +25,6 @@ KEPT = 1 << 26
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 """Memory as malloc hands it out."""
 
-LARGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
-"""Advice to Linux to hand memory out in pages of 2 MiB instead of 4 KiB."""
-
 
 class Buffers:
     """A store of memory; tensors made in it come back when nothing refers to them.
@@ -85,10 +82,7 @@ class Buffers:
             for number, memory in enumerate(self._waiting):
                 if len(memory) == size:
                     return self._waiting.pop(number)
-        memory = mmap.mmap(-1, size, flags=PRIVATE)
-        if LARGE_PAGES is not None:
-            memory.madvise(LARGE_PAGES)
-        return memory
+        return mmap.mmap(-1, size, flags=PRIVATE)
 
 
 class _Lease:

@@ -135,6 +135,18 @@ class Cohort:
             method, variant.options, name, variant.members
         )
 
+    def needs_whole(self, variant: Variant, name: str) -> bool:
+        """Tell whether a merge needs a parameter as a whole.
+
+        Args:
+            variant: the merge.
+            name: the parameter.
+
+        Returns:
+            Whether it does; what a method does not cover it does not.
+        """
+        return variant.is_whole_tensor and self.covers(variant, name)
+
     def explain(self, variant: Variant) -> None:
         """Log which parameters a method does not cover.
 
@@ -169,7 +181,7 @@ class Cohort:
             (
                 name,
                 self.layout.entries(name),
-                any(variant.is_whole_tensor for variant in variants),
+                any(self.needs_whole(variant, name) for variant in variants),
             )
             for name, variants in variants_of.items()
         )

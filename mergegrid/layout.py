@@ -179,8 +179,7 @@ def _kinds(sources: list[Source]) -> dict[str, object]:
     for name, of_sources in infos.items():
         kinds[name] = of_sources
         info = of_sources[0]
-        is_stored = sources[0].identity(name) is None
-        if is_stored and counts[of_sources] > 1 and len(info.shape) > 1:
+        if counts[of_sources] > 1 and len(info.shape) > 1:
             start = sources[0].read(name, 0, min(info.entries, ENTRIES_LOOKED_AT))
             kinds[name] = of_sources, tuple(start.tolist())
     return kinds

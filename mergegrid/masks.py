@@ -39,7 +39,7 @@ from mergegrid.methods.method import Recipe
 from mergegrid.methods.per_expert import each
 from mergegrid.parameters import Parameters
 from mergegrid.sources import InMemory
-from mergegrid.statistics.trim import kept_entries, trim_thresholds
+from mergegrid.statistics.trim import keep_largest, trim_thresholds
 
 __all__ = [
     "Compressed",
@@ -324,13 +324,9 @@ def _trimmed(changes: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]
     ]
     trimmed: dict[str, Tensor] = {}
     for name, rows in changes.items():
-        thresholds = rows.new_tensor([trim.threshold for trim in trims])
-        ties = torch.tensor(
-            [trim.ties_kept[name] for trim in trims], device=rows.device
-        )
+        ties = torch.tensor([trim.ties_kept[name] for trim in trims])
         keeps_ties = options["selection"] == "threshold"
-        kept = kept_entries(rows.abs(), thresholds, None if keeps_ties else ties)
-        trimmed[name] = rows * kept.entries
+        trimmed[name] = keep_largest(rows, name, trims, None if keeps_ties else ties)
     return trimmed
 
 

@@ -5,7 +5,7 @@ need of it is computed once.
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +16,7 @@ from mergegrid.cohort import Cohort
 from mergegrid.methods.average import average_of_sum
 from mergegrid.methods.method import Fallback
 from mergegrid.methods.options import Option
+from mergegrid.stacks import Stacks, in_order, stacked, unstacked
 from mergegrid.surveying import Measurements, asks_for_norms, readers_of, survey_tensor
 from mergegrid.variant import TrimKey, Variant, Whole, sparsify_key, trim_key
 
@@ -40,8 +41,16 @@ def merge_pass(
         emit: takes the results, parameter by parameter and stretch by stretch.
     """
     ties_left: dict[TrimKey, Tensor] = {}
-    reading = {name: list(by.values()) for name, by in variants_of.items()}
+    ordered = in_order(variants_of, cohort.layout.shapes)
+    reading = {name: list(variants_of[name].values()) for name in ordered}
+
+    def merge_stack(blocks: Sequence[Block], numbers: Sequence[int]) -> None:
+        variants = variants_of[blocks[0].name]
+        _merge_together(blocks, numbers, variants, found, emit)
+
+    stacks = Stacks(cohort.reading.device, merge_stack)
     for piece in cohort.pieces(reading):
+        block: Block | None = None
         if piece.span.start == 0:
             ties_left = {}
         variants = variants_of[piece.span.name]
@@ -49,7 +58,7 @@ def merge_pass(
             number: survey_tensor(
                 cohort, variant, piece, found.wholes.get(number, Whole())
             )
-            if variant.is_whole_tensor
+            if cohort.needs_whole(variant, piece.span.name)
             else found.wholes[number]
             for number, variant in variants.items()
         }
@@ -58,15 +67,25 @@ def merge_pass(
             number: variant
             for number, variant in variants.items()
             if not variant.method.is_whole_tensor(variant.options)
+            or not cohort.covers(variant, piece.span.name)
         }
         if by_entry:
             one_by_one = all(_adds_up(variant) for variant in by_entry.values())
             for block in cohort.blocks(piece, ties_left, one_by_one=one_by_one):
-                _merge_block(cohort, block, by_entry, here, emit)
+                _merge_block(cohort, block, by_entry, here, emit, stacks)
         by_tensor = {n: v for n, v in variants.items() if n not in by_entry}
         if by_tensor:
             block = cohort.whole_block(piece, {})
-            _merge_block(cohort, block, by_tensor, here, emit)
+            block.is_last = not _asks_twice(by_tensor.values())
+            _merge_block(cohort, block, by_tensor, here, emit, stacks)
+        # Nothing is held of a piece while the next one is waited for.
+        del piece, block
+    stacks.flush()
+
+
+def _asks_twice(variants: Iterable[Variant]) -> bool:
+    asked = frozenset[str]().union(*(variant.method.asked for variant in variants))
+    return "experts" in asked and bool(asked & {"task_vectors", "trimmed"})
 
 
 def _adds_up(variant: Variant) -> bool:
@@ -80,6 +99,7 @@ def _merge_block(
     variants: Mapping[int, Variant],
     found: Measurements,
     emit: Emit,
+    stacks: Stacks,
 ) -> None:
     together: dict[tuple[object, ...], list[int]] = {}
     # Smaller subsets come first, so that sums over larger ones go on from theirs.
@@ -101,17 +121,29 @@ def _merge_block(
                 merged = _call(block, variant, found.wholes[number])
                 emit(number, block, _flat(merged, variant))
     for numbers in together.values():
-        first = variants[numbers[0]]
-        assert first.method.merge_all is not None, "asked above"
-        tensors = [
-            block.argument(argument, first, found.wholes[numbers[0]])
-            for argument in first.method.arguments
-        ]
-        recipes = [_merge_options(variants[number]) for number in numbers]
-        with _timed(found.seconds, numbers):
-            results = first.method.merge_all(*tensors, recipes=recipes)
-            for number, merged in zip(numbers, results, strict=True):
-                emit(number, block, _flat(merged, first))
+        if variants[numbers[0]].method.takes_stacks:
+            stacks.add(block, numbers, tuple(id(variants[n]) for n in numbers))
+        else:
+            _merge_together([block], numbers, variants, found, emit)
+
+
+def _merge_together(
+    blocks: Sequence[Block],
+    numbers: Sequence[int],
+    variants: Mapping[int, Variant],
+    found: Measurements,
+    emit: Emit,
+) -> None:
+    first = variants[numbers[0]]
+    assert first.method.merge_all is not None, "asked before"
+    whole = found.wholes[numbers[0]]
+    tensors = [stacked(each, blocks, first, whole) for each in first.method.arguments]
+    recipes = [_merge_options(variants[number]) for number in numbers]
+    with _timed(found.seconds, numbers):
+        results = first.method.merge_all(*tensors, recipes=recipes)
+        for number, merged in zip(numbers, results, strict=True):
+            for block, one in zip(blocks, unstacked(merged, blocks), strict=True):
+                emit(number, block, _flat(one, first))
 
 
 @contextmanager

@@ -100,6 +100,7 @@ def read_ahead(
                     following = next(ahead, None)
                 future, taken = waiting.popleft()
                 yield future.result()
+                del future  # and with it the piece, before another one is read
                 held -= taken
         finally:
             for future, _ in waiting:

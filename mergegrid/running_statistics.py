@@ -22,7 +22,7 @@ their means, which is the variance of what all experts saw together."""
 
 
 def merge_running_statistic(
-    name: str, experts: Sequence[Source], variance: RunningVariance = "average"
+    name: str, experts: Sequence[Source], variance: RunningVariance
 ) -> Tensor:
     r"""Merge a running statistic.
 

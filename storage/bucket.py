@@ -74,13 +74,20 @@ class Bucket:
         vars(files)["retries"] = 1  # s3fs's own, on top of botocore's
         is_asynchronous = isinstance(files, AsyncFileSystem)
         limit: Any = {"timeout": _PROBE_SECONDS} if is_asynchronous else {}
-        path = self._path(f"probe-{uuid4().hex}")
         with plain_errors():
             if create:
+                path = self._path(f"probe-{uuid4().hex}")
                 files.pipe_file(path, b"", **limit)
                 files.rm_file(path, **limit)
+            elif self._is_s3:
+                # Below the prefix alone: more may be forbidden, and would be much.
+                bucket, _, base = self._path("").partition("/")
+                prefix = f"{base}/" if base else ""
+                cast("Any", files).call_s3(
+                    "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1, **limit
+                )
             else:
-                files.ls(path.partition("/")[0], **limit)
+                files.ls(self._path("").partition("/")[0], **limit)
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes.

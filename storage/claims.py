@@ -139,12 +139,13 @@ def _note(root: Root, kind: _Kind, keys: set[str]) -> Note:
     return Note(root, f"{FOLDER}/{kind}", keys, refreshes=REFRESHES)
 
 
-def expired(times: Mapping[str, float], now: float) -> set[str]:
+def expired(times: Mapping[str, float], now: float, folder: str = FOLDER) -> set[str]:
     """Pick the notes of processes that were killed.
 
     Args:
         times: when files were written, by path.
         now: the time, by the same clock.
+        folder: where the notes are.
 
     Returns:
         Paths of notes.
@@ -152,7 +153,7 @@ def expired(times: Mapping[str, float], now: float) -> set[str]:
     return {
         path
         for path, written in times.items()
-        if path.startswith(f"{FOLDER}/") and now - written > EXPIRES
+        if path.startswith(f"{folder}/") and now - written > EXPIRES
     }
 
 

@@ -11,6 +11,10 @@ GRACE_SECONDS = 24 * 3600.0
 """How long a record stays in a file of its own after a segment holds it: longer than
 any reader works from one listing, and than any compaction takes."""
 
+WORTH_IT = 1000
+"""New records that are worth a segment; fewer are read one by one in a second, even
+from a bucket."""
+
 _SEGMENT_BYTES = 32 << 20  # of records; a reader holds one segment in memory
 
 
@@ -32,7 +36,7 @@ class Compaction:
 def compact(
     ledger: Ledger,
     *,
-    least: int = 100,
+    least: int = WORTH_IT,
     grace_seconds: float = GRACE_SECONDS,
     now: float | None = None,
 ) -> Compaction:
@@ -96,7 +100,7 @@ def _delete_covered(ledger: Ledger, loose: set[str], *, before: float) -> int:
 
 
 def _delete(ledger: Ledger, segment: Segment, names: set[str]) -> int:
-    held = ledger.segments.read(segment, names)
+    held = ledger.segments.read(segment, names, anew=True)
     if held is None:
         ledger.segments.set_aside(segment)
         return 0

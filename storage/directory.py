@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+_ATTEMPTS = 100  # at what others undo at the same time
 _STALE_SECONDS = 7 * 24 * 3600  # no step takes longer, so nobody writes it any more
 
 
@@ -36,7 +37,7 @@ def place(temporary: Path, target: Path) -> None:
     """
     flush(temporary)
     while True:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         try:
             temporary.replace(target)
         except FileNotFoundError:
@@ -45,6 +46,31 @@ def place(temporary: Path, target: Path) -> None:
             continue  # somebody has just removed the empty directory
         break
     flush(target.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a directory and those above it, where they are missing.
+
+    Others may remove them, while they are empty, at any time.
+
+    Args:
+        path: the directory.
+
+    Raises:
+        FileExistsError: if something else has its name.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            # Or it was removed before anybody could see that it is a directory.
+            if os.path.lexists(path) and not path.is_dir():
+                raise
+        except FileNotFoundError:
+            continue
+        else:
+            return
+    path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
@@ -152,20 +178,29 @@ class Directory:
         Returns:
             False if the name exists; True if the bytes are stored, by a file system
             without links even if it did exist.
+
+        Raises:
+            FileNotFoundError: if somebody has removed what was to get the name.
         """
         target = self._path / path
         with temporary_file(self._temporary) as temporary:
             temporary.write_bytes(data)
             flush(temporary)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            except OSError:
-                place(temporary, target)
-            flush(target.parent)
-        return True
+            while True:
+                make_folder(target.parent)
+                try:
+                    os.link(temporary, target)
+                except FileExistsError:
+                    return False
+                except FileNotFoundError:
+                    if not temporary.exists():
+                        raise
+                    continue  # somebody has just removed the empty directory
+                except OSError:  # a file system without links
+                    place(temporary, target)
+                else:
+                    flush(target.parent)
+                return True
 
     def put(self, local: Path, path: str) -> None:
         """Store a copy of a local file under a name.

@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+from storage.claims import FOLDER as CLAIMS
 from storage.claims import expired, removing
 from storage.manifest import Manifest
 from storage.root import Root
+from storage.turns import FOLDER as TURNS
 
 GRACE_SECONDS = 7 * 24 * 3600.0
 """How old garbage has to be: longer than any job that does not say what it uses."""
@@ -93,8 +95,9 @@ def find_garbage(
     for (path, upload), begun in root.uploads().items():
         part = Garbage(path, CUT_OFF, 0, begun, upload=upload)
         found += [part] * (part.key not in in_use)
-    dead = expired(times, now) & sizes.keys()
-    found += [files.garbage(path, [path], LEFT) for path in dead]
+    for folder in (CLAIMS, TURNS):
+        for path in expired(times, now, folder) & sizes.keys():
+            found.append(files.garbage(path, [path], LEFT))
     old = [part for part in found if now - part.written > grace]
     return sorted(old, key=lambda part: part.path)
 

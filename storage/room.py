@@ -22,6 +22,7 @@ from typing import IO
 from uuid import uuid4
 
 from mergegrid.errors import InputError
+from storage.directory import make_folder
 
 CACHE_SIZE = "MERGEGRID_CACHE_SIZE"
 """Environment variable: the most that copies of a bucket's artifacts may take."""
@@ -156,7 +157,7 @@ def _lock_of(folder: Path) -> Path:
 def _locked(lock: Path, operation: int) -> IO[bytes]:
     while True:
         with suppress(FileNotFoundError):  # its folder has just been removed
-            lock.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(lock.parent)
             file = lock.open("ab")  # network file systems lock what is open for writing
             try:
                 fcntl.flock(file, operation)

@@ -68,6 +68,7 @@ class Segments:
         self._root = root
         self._parsed: tuple[bytes, tuple[Segment, ...]] | None = None
         self._recovered_segments = dict[str, Segment]()
+        self._last: tuple[str, dict[str, bytes]] | None = None
 
     def listed(self) -> tuple[Segment, ...]:
         """List the segments that can be read from now on.
@@ -81,21 +82,27 @@ class Segments:
             segments = self._recovered(sizes)
         return tuple(part for part in segments if sizes.get(part.path) == part.size)
 
-    def read(self, segment: Segment, names: Collection[str]) -> dict[str, bytes] | None:
-        """Read records out of a segment.
+    def read(
+        self, segment: Segment, names: Collection[str], *, anew: bool = False
+    ) -> dict[str, bytes] | None:
+        """Read records out of a segment; the one that was read last is remembered.
 
         Args:
             segment: the segment.
             names: the records that are wanted.
+            anew: whether to read what is stored now, whatever is remembered.
 
         Returns:
             What each record's own file would hold, or None if the segment is missing
             or damaged.
         """
-        contents = self._contents(segment.sha256)
-        if contents is None:
-            return None
-        return {name: contents[name] for name in names if name in contents}
+        last = self._last  # other threads replace it
+        if anew or last is None or last[0] != segment.sha256:
+            contents = self._contents(segment.sha256)
+            if contents is None:
+                return None
+            last = self._last = segment.sha256, contents
+        return {name: last[1][name] for name in names if name in last[1]}
 
     def add(self, contents: Mapping[str, bytes], *, now: float) -> Segment:
         """Store records as a segment; it counts once it is published.

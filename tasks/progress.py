@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from storage.patience import end_waiting
+
 
 @dataclass(frozen=True)
 class News:
@@ -57,8 +59,12 @@ def tell(news: News) -> None:
 
 
 def stop() -> None:
-    """Make every step of this process end at its next piece of news."""
+    """Make every step of this process end at its next piece of news.
+
+    A step that waits for storage that is away has no news: it ends now.
+    """
     _stopping.set()
+    end_waiting()
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class Workspace:
     @functools.cached_property
     def data(self) -> Data:
         """The suite's data, which have to be prepared before."""
-        return self.suite.open(self.store.path(self.steps.data.key))
+        return self.suite.open(self.store.path(self.steps.data.key, keep=True))
 
     @functools.cache  # noqa: B019 - a workspace lives as long as its process
     def test_examples(self, task: str, split: Split) -> Examples:

@@ -284,6 +284,42 @@ def test_recipes_that_differ_in_scale_come_one_after_the_other():
     ]
 
 
+def large_problem():
+    shape = (600, 600)  # so large that it is not left to malloc
+    pretrained = {"fc.weight": normal(*shape, seed=0)}
+    experts = [{"fc.weight": normal(*shape, seed=seed)} for seed in (1, 2)]
+    return experts, pretrained
+
+
+@pytest.mark.parametrize("method", ["average", "task_arithmetic", "emr"])
+def test_models_of_a_sweep_that_are_kept_are_not_overwritten(method):
+    experts, pretrained = large_problem()
+    is_scaled = METHODS[method].scale is not None
+    options = [{"scale": scale} if is_scaled else {} for scale in (0.1, 0.2, 0.3)]
+    recipes = [{"method": method, "options": each} for each in options]
+    made = list(sweep(experts, recipes, pretrained))
+    addresses = {model.parameters["fc.weight"].data_ptr() for model in made}
+    assert len(addresses) == len(made)
+    for model in made:
+        alone = merge(experts, model.recipe, pretrained, task=model.task)
+        assert torch.equal(model.parameters["fc.weight"], alone["fc.weight"])
+
+
+def test_models_of_a_sweep_that_are_dropped_leave_their_memory_to_the_next():
+    experts, pretrained = large_problem()
+    recipes = [
+        {"method": "task_arithmetic", "options": {"scale": tenth / 10}}
+        for tenth in range(10)
+    ]
+    addresses = {
+        model.parameters["fc.weight"].data_ptr()
+        for model in sweep(experts, recipes, pretrained)
+    }
+    # One is being made while the one before is in use; the last takes the place of what
+    # all have in common.
+    assert len(addresses) == 3
+
+
 def test_a_sweep_checks_everything_before_it_merges():
     experts, pretrained, _ = problem()
     with pytest.raises(MissingPrerequisiteError):

@@ -122,3 +122,14 @@ def test_more_samples_begin_with_the_same_ones():
         for samples in (2, 4)
     )
     assert many[: len(few)] == few
+
+
+def test_values_of_each_expert_are_counted_before_anything_runs(experiment):
+    def grid(values):
+        chosen = with_options("ties", density=[values], scale=1)
+        return [block(chosen, subsets={"nested": {"sizes": [2]}})]
+
+    (cell,) = expand(experiment(grid=grid([0.1, 0.2])))
+    assert cell.options["density"] == (0.1, 0.2)
+    with pytest.raises(InputError, match="2 experts, but 3 values of density"):
+        expand(experiment(grid=grid([0.1, 0.2, 0.3])))

@@ -58,7 +58,7 @@ def test_the_total_variance_is_that_of_what_all_experts_saw(seed, number):
 def test_a_total_variance_is_never_negative_however_large_the_means():
     experts, _ = problem(seed=0)
     for expert in experts.values():
-        expert[MEAN] = torch.full((4,), 1e4)
+        expert[MEAN] = torch.full((4,), 12345.678)
         expert[VARIANCE] = torch.full((4,), 1e-6)
     found = merge(experts, "average", running_variance="total")
     torch.testing.assert_close(found[VARIANCE], torch.full((4,), 1e-6))

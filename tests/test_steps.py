@@ -124,3 +124,18 @@ def test_the_definition_changes_with_the_grid_and_not_with_the_name(experiment):
     first = build_steps(experiment(grid=GRID)).definition
     assert build_steps(experiment(name="other", grid=GRID)).definition == first
     assert build_steps(experiment()).definition != first
+
+
+def test_each_expert_is_trimmed_to_its_own_density(experiment):
+    def steps(*densities):
+        options = {"density": [*densities], "scale": 1}
+        methods = [{"name": "ties", "options": options}]
+        subsets = {"nested": {"sizes": [2]}}
+        return build_steps(experiment(grid=[{"methods": methods, "subsets": subsets}]))
+
+    trims = steps([0.1, 0.2]).named("trim")
+    assert sorted(step.inputs["density"] for step in trims) == [0.1, 0.2]
+    assert {step.key for step in trims} < {
+        step.key for step in steps(0.1, 0.2).named("trim")
+    }
+    assert not steps(1.0).named("trim")

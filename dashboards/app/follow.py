@@ -7,6 +7,7 @@ that no page waits for it; a page that sees a new database draws itself anew.
 import os
 import threading
 import time
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -39,10 +40,14 @@ class Follower:
     problem: str | None
     """Why the last look at the ledger failed, if it did."""
 
+    seen: datetime | None
+    """When the ledger was last read."""
+
     def __init__(self, results: Results, root: str) -> None:
         self.results = results
         self.root = root
         self.problem = None
+        self.seen = None
         self._bug: Exception | None = None
         self._lock = threading.Lock()
         self._due = 0.0
@@ -74,6 +79,7 @@ class Follower:
         try:
             self.results.refresh()
             self.problem = None
+            self.seen = datetime.now(UTC)
         except MergegridError as error:
             self.problem = str(error)
         except Exception as error:

@@ -22,14 +22,29 @@ def follow() -> None:
     """Draw the page anew when there is a new database, or the visitor wants it dark."""
     if (follower().version(), is_dark()) != shown:
         st.rerun()
+    st.caption(f"`{follower().root}`")
+    seen = follower().seen
+    if seen is not None:
+        st.caption(f"read at {seen.astimezone():%H:%M:%S}, followed live")
     if follower().problem:
         st.caption(f"These results are not up to date. {follower().problem}")
-    else:
-        st.caption(f"`{follower().root}`, followed live")
 
 
+page = st.navigation(
+    [
+        st.Page(
+            entry.file,
+            title=entry.title,
+            url_path=entry.name,
+            default=entry is MENU[0],
+            visibility="visible" if entry.is_listed else "hidden",
+        )
+        for entry in MENU
+    ],
+    expanded=True,
+)
 st.set_page_config(
-    page_title="mergegrid",
+    page_title=f"{page.title} - mergegrid",
     page_icon=ICON,
     layout="wide",
     initial_sidebar_state=SIDEBAR,
@@ -39,17 +54,6 @@ st.logo(ICON, size="large")
 shown = (follower().version(), is_dark())
 st.session_state[VERSION] = shown[0]
 dress()
-pages = [
-    st.Page(
-        entry.file,
-        title=entry.title,
-        url_path=entry.name,
-        default=entry is MENU[0],
-        visibility="visible" if entry.is_listed else "hidden",
-    )
-    for entry in MENU
-]
-page = st.navigation(pages, expanded=True)
 with st.sidebar:
     follow()
 entry = next(entry for entry in MENU if entry.title == page.title)

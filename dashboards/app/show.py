@@ -71,9 +71,9 @@ def sources(**answers: Answered) -> None:
         tabs = st.tabs(names) if len(names) > 1 else [st.container()]
         for tab, (name, answered) in zip(tabs, answers.items(), strict=True):
             with tab:
+                download(answered, name)  # above what is drawn late and moves it
                 st.code(answered.sql, language="sql", wrap_lines=True)
                 st.dataframe(frame(answered), hide_index=True)
-                download(answered, name)
 
 
 def frame(answered: Answered) -> pd.DataFrame:

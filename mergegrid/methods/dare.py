@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
@@ -18,6 +18,9 @@ from mergegrid.methods.task_arithmetic import (
     sum_of_task_vectors,
     task_arithmetic,
 )
+
+AT_ONCE = 1 << 16
+"""How many entries are looked at at a time: as many as the processor's cache holds."""
 
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 """A probability of dropping something, but not everything."""
@@ -76,27 +79,44 @@ def thin(
             left = tuple(1 - rate for rate in rates)
             return kept.div_(factors("drop_rate", left, kept))
         case "norm":
-            return restore_norm(kept, task_vectors)
+            return restore_norm_(kept, task_vectors)
         case "none":
             return kept
 
 
-def restore_norm(
+def restore_norm_(
     kept: Float[Tensor, "expert *shape"], task_vectors: Float[Tensor, "expert *shape"]
 ) -> Float[Tensor, "expert *shape"]:
     """Rescale what is left of one parameter's task vectors to the L1 norm they had.
 
     Args:
-        kept: the task vectors, thinned.
+        kept: the task vectors, thinned; overwritten.
         task_vectors: the same before.
 
     Returns:
         The rescaled task vectors; zero where nothing is left.
     """
-    rows = (len(kept), -1)
-    before = task_vectors.reshape(rows).abs().sum(dim=1, keepdim=True)
-    after = kept.reshape(rows).abs().sum(dim=1, keepdim=True)
-    return (kept.reshape(rows) * (before / after).where(after > 0, 0)).view(kept.shape)
+    before, after = l1_norms(task_vectors), l1_norms(kept)
+    rows = kept.view(len(kept), -1)
+    rows.mul_((before / after).where(after > 0, 0).to(kept.dtype)[:, None])
+    return kept
+
+
+def l1_norms(
+    task_vectors: Float[Tensor, "expert *shape"],
+) -> Float64[Tensor, " expert"]:
+    """Add up magnitudes, a stretch at a time.
+
+    Args:
+        task_vectors: one parameter's task vectors.
+
+    Returns:
+        The L1 norm of each.
+    """
+    norms = task_vectors.new_zeros(len(task_vectors), dtype=torch.float64)
+    for stretch in task_vectors.reshape(len(norms), -1).split(AT_ONCE, dim=1):
+        norms += stretch.abs().sum(dim=1, dtype=torch.float64)
+    return norms
 
 
 def dare_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:

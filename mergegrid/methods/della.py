@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mergegrid.errors import InputError
-from mergegrid.methods.dare import Rate, restore_norm
+from mergegrid.methods.dare import Rate, restore_norm_
 from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import PER_EXPERT, each
@@ -99,7 +99,40 @@ def magnitude_prune(
                 f"della: drop_rate = {rate} and window = {width} do not fit: the drop "
                 "rate plus and minus half the window must be in [0, 1)."
             )
-    rows = task_vectors if task_vectors.dim() > 1 else task_vectors[:, None]
+    kept = torch.empty_like(task_vectors)
+    # One expert after the other, since ranks take more memory than what they are of.
+    for expert, (rate, width) in enumerate(zip(rates, windows, strict=True)):
+        kept[expert] = prune(
+            task_vectors[expert],
+            uniform[expert],
+            drop_rate=rate,
+            window=width,
+            keeps_expectation=rescale == "inverse",
+        )
+    return restore_norm_(kept, task_vectors) if rescale == "norm" else kept
+
+
+def prune(
+    task_vector: Float[Tensor, "*shape"],
+    uniform: Float[Tensor, "*shape"],
+    *,
+    drop_rate: float,
+    window: float,
+    keeps_expectation: bool,
+) -> Float[Tensor, "*shape"]:
+    """Drop entries of one expert's task vector, see `magnitude_prune`.
+
+    Args:
+        task_vector: expert minus pretrained, one parameter.
+        uniform: see `magnitude_prune`.
+        drop_rate: see `magnitude_prune`.
+        window: see `magnitude_prune`.
+        keeps_expectation: whether what is kept is divided by its probability.
+
+    Returns:
+        The thinned task vector.
+    """
+    rows = task_vector if task_vector.dim() else task_vector[None]
     order = ascending(rows.abs())
     length = rows.shape[-1]
     # A float64 table for the ranks, so that no probability is rounded twice.
@@ -107,26 +140,21 @@ def magnitude_prune(
     centred = torch.linspace(
         -middle, middle, length, dtype=torch.float64, device=rows.device
     )
-    rate, width = (centred.new_tensor(given)[:, None] for given in (rates, windows))
 
-    def by_rank(table: Float64[Tensor, "expert n"]) -> Float[Tensor, "expert *shape"]:
-        of_rows = table.to(rows.dtype).view(len(rows), *(1,) * (rows.dim() - 2), length)
-        spread = torch.empty_like(rows).scatter_(-1, order, of_rows.expand_as(rows))
-        return spread.view_as(task_vectors)
+    def by_rank(table: Float64[Tensor, " n"]) -> Float[Tensor, "*shape"]:
+        of_rows = table.to(rows.dtype).expand_as(rows)
+        spread = torch.empty_like(rows).scatter_(-1, order, of_rows)
+        return spread.view_as(task_vector)
 
     # The answers as numbers, see `thin`.
-    kept = by_rank(rate - width * centred)
-    torch.ge(uniform, kept, out=kept).mul_(task_vectors)
-    if rescale == "inverse":
-        return kept.div_(by_rank(1 - rate + width * centred))
-    if rescale == "none":
-        return kept
-    return restore_norm(kept, task_vectors)
+    kept = by_rank(drop_rate - window * centred)
+    torch.ge(uniform, kept, out=kept).mul_(task_vector)
+    if keeps_expectation:
+        kept.div_(by_rank(1 - drop_rate + window * centred))
+    return kept
 
 
-def ascending(
-    magnitudes: Float32[Tensor, "expert *shape"],
-) -> Int64[Tensor, "expert *shape"]:
+def ascending(magnitudes: Float32[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
     """Put the entries of every row in ascending order.
 
     Args:

@@ -275,6 +275,7 @@ METHOD = Method(
     ),
     coverage=Coverage.LINEAR,
     whole_tensor=True,
+    takes_stacks=True,
     sweep=MappingProxyType(
         {"iterations": tuple(range(10, 101, 10)), "initial_scale": ("best",)}
     ),

@@ -201,11 +201,9 @@ class Method:
     `merge` are of its result. Takes `task_vectors` and, if it draws, `uniform`."""
 
     mark: Callable[..., Tensor] | None = None
-    """Instead of `sparsify`, which entries of the task vectors are left, the others
-    being set to zero, where the whole tensor decides on it. Takes a function that gives
-    the task vectors of a stretch, from one entry to before another, and the tensor's
-    shape; gives [expert, entry], boolean. It looks at a stretch at a time, so that no
-    task vector is held as a whole."""
+    """Instead of `sparsify`, where the whole tensor decides which entries are left, the
+    others being set to zero: takes a function that gives the task vectors from one
+    entry to before another, and the shape; gives [expert, entry], boolean."""
 
     surveys: Mapping[str, Survey] = field(default_factory=lambda: MappingProxyType({}))
     """Quantities of the whole model that `merge` takes, by name of the argument, each
@@ -225,6 +223,10 @@ class Method:
     total_if: frozenset[Setting] = frozenset()
     """Settings with which it is a total instead of a mean: what is the same in every
     model does not stay as it is then."""
+
+    takes_stacks: bool = False
+    """Whether `merge_all` takes several layers of one shape at once, each by itself:
+    [expert, layer, *shape], and [layer, *shape] of what experts share."""
 
     whole_tensor: bool = False
     """Whether a tensor is more to it than its entries, so that blocks will not do."""
@@ -253,8 +255,8 @@ class Method:
     @functools.cached_property
     def per_expert(self) -> frozenset[str]:
         """The options that may have one value for each expert."""
-        fields = self.options.model_fields.items()
-        return frozenset(name for name, of in fields if PER_EXPERT in of.metadata)
+        fields = self.options.model_fields
+        return frozenset(name for name in fields if PER_EXPERT in fields[name].metadata)
 
     @functools.cached_property
     def arguments(self) -> tuple[str, ...]:
@@ -303,8 +305,8 @@ class Method:
         if options.get("scope") == "tensor":
             needs -= {Need.TRIM, Need.NORMS}
         is_measured = options.get("selection") in {"exact", "threshold"}
-        is_raw = self.sparsify is None and self.mark is None
-        if not is_raw or not is_measured or not self.trims(options):
+        is_raw = (self.sparsify or self.mark) is None
+        if not (is_raw and is_measured and self.trims(options)):
             needs -= {Need.TRIM}
         return needs
 
@@ -317,9 +319,7 @@ class Method:
         Returns:
             Whether it does, with these options.
         """
-        return self.takes_trimmed(options) and any(
-            density < 1 for density in listed(options["density"])
-        )
+        return self.takes_trimmed(options) and min(listed(options["density"])) < 1
 
     def takes_trimmed(self, options: Mapping[str, Option]) -> bool:
         """Tell whether it takes `trimmed`, be it that all entries are kept.

@@ -286,5 +286,6 @@ METHOD = Method(
     needs=frozenset({Need.GRAM}),
     coverage=Coverage.LINEAR,
     whole_tensor=True,
+    takes_stacks=True,
     sweep=MappingProxyType({"off_diagonal": tuple(tenth / 10 for tenth in range(11))}),
 )

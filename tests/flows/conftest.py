@@ -64,11 +64,17 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server_home(tmp_path_factory):
+    """Name the directory with the Prefect server's database and log."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="session")
+def server(server_home):
     """Run one Prefect server for the whole session."""
     from flows.server import local_server
 
-    with local_server(tmp_path_factory.mktemp("prefect")) as running:
+    with local_server(server_home) as running:
         running.wait()
         yield running.api
 

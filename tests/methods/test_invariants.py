@@ -13,7 +13,7 @@ from mergegrid import METHODS, merge
 from mergegrid.methods.method import Need
 
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=5)
+few = settings(max_examples=3)
 SHAPES = {"layers.0.weight": (9, 10), "layers.1.weight": (12, 9)}
 
 

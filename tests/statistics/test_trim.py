@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mergegrid.errors import InputError, NonFiniteError
 from mergegrid.statistics.trim import (
     TrimThreshold,
+    keep_largest,
     kept_entries,
     trim_flops,
     trim_thresholds,
@@ -71,6 +72,43 @@ def test_exactly_the_first_k_of_a_stable_sort_are_kept(entries, percents):
         found = kept_by_threshold(task_vector, thresholds[percent / 100])
         for name, mask in expected.items():
             np.testing.assert_array_equal(found[name], mask, name)
+
+
+@given(
+    entries=st.dictionaries(st.sampled_from("abcd"), ENTRIES, min_size=1),
+    percent=st.integers(0, 100),
+    length=st.integers(1, 5),
+    is_known=st.booleans(),
+)
+def test_stretch_by_stretch_the_same_entries_stay(entries, percent, length, is_known):
+    task_vector = {n: torch.tensor(v, dtype=torch.float32) for n, v in entries.items()}
+    size = sum(map(len, entries.values()))
+    expected = kept_by_sorting(task_vector, size * percent // 100)
+    found = trim_thresholds(task_vector, [percent / 100])[percent / 100]
+    if not is_known:  # as it is read from what says nothing of it
+        found = TrimThreshold(found.threshold, found.ties_kept)
+    for name, tensor in task_vector.items():
+        left = torch.tensor([found.ties_kept[name]])
+        stretches = [
+            keep_largest(stretch[None], name, [found], left)[0]
+            for stretch in tensor.split(length)
+        ]
+        kept = torch.cat(stretches) if stretches else tensor
+        assert kept.tolist() == (tensor.numpy() * expected[name]).tolist()
+        every = keep_largest(tensor[None], name, [found], None)[0]
+        assert (
+            every.tolist() == tensor.where(tensor.abs() >= found.threshold, 0).tolist()
+        )
+
+
+def test_ties_are_counted_from_stretch_to_stretch():
+    equal = torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0, 1.0])
+    found = trim_thresholds({"a": equal}, [0.5])[0.5]
+    left = torch.tensor([found.ties_kept["a"]])
+    stretches = equal[None].split(2, dim=1)
+    kept = [keep_largest(stretch, "a", [found], left).tolist() for stretch in stretches]
+    assert kept == [[[1, -1]], [[1, 0]], [[0, 0]]]
+    assert left.tolist() == [0]
 
 
 def test_a_large_model_is_trimmed_as_by_sorting_for_all_densities_together():
@@ -137,7 +175,20 @@ def test_other_dtypes_are_compared_in_float32_and_come_back_as_they_were(dtype):
 
 def test_a_threshold_survives_json_exactly():
     found = trim_thresholds({"a": torch.randn(1000)}, [0.1])[0.1]
-    assert TrimThreshold(**json.loads(json.dumps(asdict(found)))) == found
+    again = TrimThreshold(**json.loads(json.dumps(asdict(found))))
+    assert again == found
+    assert again.cut == found.cut == ""
+
+
+def test_a_threshold_says_where_some_of_its_ties_fall():
+    task_vector = {"b": torch.ones(4), "a": -torch.ones(2, 2), "c": torch.ones(4)}
+    found = trim_thresholds(task_vector, [0.25, 0.5, 1 / 3, 1.0])
+    assert {density: each.cut for density, each in found.items()} == {
+        0.25: "a", 0.5: "b", 1 / 3: "a", 1.0: ""
+    }  # fmt: skip
+    renamed = found[0.5].renamed({"b": "other", "z": "y"})
+    assert renamed == TrimThreshold(1.0, {"a": 4, "other": 2, "c": 0})
+    assert renamed.cut == "other"
 
 
 @pytest.mark.parametrize(

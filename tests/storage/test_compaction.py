@@ -119,6 +119,23 @@ def test_a_damaged_segment_costs_nothing_while_its_records_are_there(local, chan
     assert everything(local) == before
 
 
+def test_a_segment_is_read_once_for_many_units_and_anew_before_files_go(
+    local, monkeypatch
+):
+    compact(local, least=1, now=NOW)
+    names = local.list()
+    read, paths = local.root.read, []
+    monkeypatch.setattr(
+        local.root, "read", lambda path: paths.append(path) or read(path)
+    )
+    rows = [local.rows(f"cell-{i}") for i in range(12)]
+    assert [len(found) for found in rows] == [4] * 12
+    assert sum(path.endswith(".parquet") for path in paths) == 1
+    damage(local, flip)
+    assert compact(local, least=100, now=LATER).deleted == 0
+    assert local.loose() == names
+
+
 def test_records_lost_with_a_segment_are_no_longer_listed(local, caplog):
     compact(local, least=1, now=NOW)
     compact(local, least=1, now=LATER)

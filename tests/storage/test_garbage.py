@@ -13,6 +13,7 @@ from storage.artifacts import ArtifactStore
 from storage.claims import removing, used_now, using
 from storage.garbage import find_garbage, sweep
 from storage.root import Root
+from storage.turns import turn
 
 AT_ONCE = -10.0
 """A grace period that is over before it begins."""
@@ -122,14 +123,15 @@ def test_a_grid_that_was_killed_counts_until_its_note_expires(local, monkeypatch
     make(local, "a-v1-1")
     with monkeypatch.context() as patched:
         patched.setattr(Root, "delete", lambda _root, _path: None)
-        with using(local, {"a-v1-1"}):
+        with using(local, {"a-v1-1"}), turn(local, {"a-v1-1"}):
             pass
     assert swept(local) == []
     times = Root.times
 
     def long_ago(self, prefix=""):
         found = times(self, prefix)
-        return {path: t - 4000 * ("/uses-" in path) for path, t in found.items()}
+        killed = ("claims/uses-", "turns/")
+        return {path: t - 4000 * path.startswith(killed) for path, t in found.items()}
 
     monkeypatch.setattr(Root, "times", long_ago)
     assert {part.reason for part in swept(local)} == {garbage.UNNEEDED, garbage.LEFT}

@@ -247,6 +247,31 @@ def test_of_several_writers_of_a_new_name_one_is_first(root):
     assert not root.create("0", b"later")
 
 
+def test_a_folder_that_others_fill_and_empty_at_the_same_time_can_be_written(tmp_path):
+    root = Root.open(str(tmp_path / "r"))
+    root._patience.call = lambda operation: operation()  # nothing is tried again
+
+    def come_and_go(i):
+        for turn in range(60):
+            (root.create if turn % 2 else root.write)(f"deep/folder/{i}", b"1")
+            root.delete(f"deep/folder/{i}")
+
+    with ThreadPoolExecutor(8) as pool, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(directory, "flush", lambda _: None)
+        list(pool.map(come_and_go, range(8)))
+    assert root.find() == {}
+
+
+def test_a_file_in_the_way_of_a_folder_is_said_and_not_waited_for(tmp_path):
+    root = Root.open(str(tmp_path / "r"))
+    root.write("a", b"1")
+    with pytest.raises(StorageError, match=r"Cannot write a/b .*(exists|directory)"):
+        root.write("a/b", b"1")
+    (root.local / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StorageError, match="Cannot write dangling/b"):
+        root.create("dangling/b", b"1")
+
+
 def test_times_are_those_of_the_last_writing(root):
     root.write("a/old", b"1")
     root.write("b", b"1")

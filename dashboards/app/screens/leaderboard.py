@@ -15,6 +15,10 @@ from dashboards.palette import ROLES
 chosen = scope()
 text = TEXTS["leaderboard"]
 known = [row["method"] for row in answer("leaderboard", chosen.values).rows]
+if not known:
+    show.heading("Leaderboard")
+    show.nothing("No method over these experts has been scored yet.")
+    st.stop()
 show.heading(text["heading"].format(size=chosen.size), text["lead"])
 methods = choose_methods(known)
 answered = answer("leaderboard", chosen.values, methods=methods)

@@ -32,8 +32,8 @@ if isinstance(found, Freely):
         if found.is_cut
         else f"{len(rows):,} row{'s' * (len(rows) != 1)}"
     )
-    st.dataframe(show.frame(found.answered), hide_index=True, key="answer")
     show.download(found.answered, "answer")
+    st.dataframe(show.frame(found.answered), hide_index=True, key="answer")
 elif found:
     st.error(found)
 with st.expander("Tables and views, and what each of them answers"):
