@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-BLOCKS = 200
-PAGES_OF_A_BLOCK = (1 << 20) // 4096
+BLOCKS = 100
+PAGES_OF_A_BLOCK = 8 * (1 << 20) // 4096
 
 LEAVE_BLOCKS = f"""
 import resource
@@ -18,7 +18,8 @@ def faults():
 reuse_memory()
 before = faults()
 for _ in range({BLOCKS}):
-    torch.ones(1 << 18)
+    tensors = [torch.ones(1 << 18) for _ in range(8)]
+    del tensors
 print(faults() - before)
 """
 
