@@ -1,10 +1,10 @@
 """Flow that evaluates the models for reference: pretrained, experts, multitask."""
 
-from flows.form import experiment_from_file
 from flows.jobs import REFERENCES
 from flows.schedule import Outcome
 from flows.stage import DEFAULT_ROOT, flow_of, refused, run_stage
 from mergegrid.errors import MergegridError
+from mergegrid.experiment import load_experiment
 
 
 @flow_of("evaluate", run_name="evaluate {file}")
@@ -22,6 +22,6 @@ def evaluate(file: str, root: str = DEFAULT_ROOT, deployment: str = "") -> Outco
         How the steps ended.
     """
     try:
-        return run_stage(experiment_from_file(file), root, REFERENCES, deployment)
+        return run_stage(load_experiment(file), root, REFERENCES, deployment)
     except MergegridError as error:
         return refused(error)

@@ -17,7 +17,6 @@ from flows.form import (
     KNOWN_SUITES,
     MethodsForm,
     SubsetsForm,
-    experiment_from_file,
     experiment_from_form,
 )
 from flows.jobs import EVERYTHING
@@ -33,7 +32,7 @@ from flows.stage import (
     workspace_of,
 )
 from mergegrid.errors import InputError, MergegridError
-from mergegrid.experiment import Experiment
+from mergegrid.experiment import Experiment, load_experiment
 from storage.claims import using
 from storage.compaction import compact
 from tasks.merge import recipe_of
@@ -131,7 +130,7 @@ def _experiment(
             f"file: {file} says what the experiment is, but {', '.join(filled_in)} "
             "say something else; leave one or the other as it was."
         )
-    return experiment_from_file(file)
+    return load_experiment(file)
 
 
 def run(given: Experiment, root: str, deployment: str = "") -> Outcome:

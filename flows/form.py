@@ -11,12 +11,11 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import fsspec
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
-from mergegrid.documents import parse_mapping, read_mapping
+from mergegrid.documents import read_mapping
 from mergegrid.errors import InputError
 from mergegrid.experiment import Experiment, parse_experiment
 from mergegrid.methods import METHODS
@@ -207,23 +206,3 @@ def experiment_from_form(
         "grid": [{"methods": wanted, "subsets": subsets.written(), "seeds": seeds}],
     }
     return parse_experiment(document, source="form")
-
-
-def experiment_from_file(file: str) -> Experiment:
-    """Read an experiment file from wherever it is.
-
-    Args:
-        file: a path, or a URL (https, s3 and what else fsspec knows).
-
-    Returns:
-        The experiment.
-
-    Raises:
-        InputError: if it cannot be read, or something in it is not possible.
-    """
-    try:
-        with fsspec.open(file, "r", encoding="utf-8") as opened:
-            text: str = opened.read()  # pyright: ignore[reportAttributeAccessIssue]
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"Cannot read {file}: {error}") from None
-    return parse_experiment(parse_mapping(text, source=file), source=file)

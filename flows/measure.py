@@ -1,10 +1,10 @@
 """Flow that measures the statistics which an experiment's methods need."""
 
-from flows.form import experiment_from_file
 from flows.jobs import MEASURED
 from flows.schedule import Outcome
 from flows.stage import DEFAULT_ROOT, flow_of, refused, run_stage
 from mergegrid.errors import MergegridError
+from mergegrid.experiment import load_experiment
 
 
 @flow_of("measure", run_name="measure {file}")
@@ -22,6 +22,6 @@ def measure(file: str, root: str = DEFAULT_ROOT, deployment: str = "") -> Outcom
         How the steps ended.
     """
     try:
-        return run_stage(experiment_from_file(file), root, MEASURED, deployment)
+        return run_stage(load_experiment(file), root, MEASURED, deployment)
     except MergegridError as error:
         return refused(error)

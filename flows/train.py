@@ -1,10 +1,10 @@
 """Flow that makes models: data, pretrained, one expert for each task, multitask."""
 
-from flows.form import experiment_from_file
 from flows.jobs import MODELS
 from flows.schedule import Outcome
 from flows.stage import DEFAULT_ROOT, flow_of, refused, run_stage
 from mergegrid.errors import MergegridError
+from mergegrid.experiment import load_experiment
 
 
 @flow_of("train", run_name="train {file}")
@@ -22,6 +22,6 @@ def train(file: str, root: str = DEFAULT_ROOT, deployment: str = "") -> Outcome:
         How the steps ended.
     """
     try:
-        return run_stage(experiment_from_file(file), root, MODELS, deployment)
+        return run_stage(load_experiment(file), root, MODELS, deployment)
     except MergegridError as error:
         return refused(error)

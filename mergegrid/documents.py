@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import fsspec
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -48,6 +49,26 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise InputError(f"Cannot read {path}: it is not text.") from None
     return parse_mapping(text, source=str(path))
+
+
+def fetch_mapping(url: str) -> dict[str, Any]:
+    """Read a YAML file from where a URL says it is.
+
+    Args:
+        url: https, s3, or what else fsspec knows.
+
+    Returns:
+        Its keys and values.
+
+    Raises:
+        InputError: if it cannot be read, or is no YAML mapping.
+    """
+    try:
+        with fsspec.open(url, "r", encoding="utf-8") as opened:
+            text: str = opened.read()  # pyright: ignore[reportAttributeAccessIssue]
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"Cannot read {url}: {error}") from None
+    return parse_mapping(text, source=url)
 
 
 def parse_mapping(text: str, *, source: str) -> dict[str, Any]:

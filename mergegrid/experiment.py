@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mergegrid.documents import Section, read_mapping, validated
+from mergegrid.documents import Section, fetch_mapping, read_mapping, validated
 from mergegrid.errors import UnknownNameError
 from mergegrid.methods import get_method
 from mergegrid.methods.options import Option
@@ -195,7 +195,7 @@ def load_experiment(path: str | Path) -> Experiment:
     """Read and check an experiment file.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or its URL.
 
     Returns:
         The experiment.
@@ -204,7 +204,9 @@ def load_experiment(path: str | Path) -> Experiment:
         InputError: if there is no such file, it is not a YAML mapping, or something
             in it is unknown or out of range; the message names the place.
     """
-    return parse_experiment(read_mapping(Path(path)), source=str(path))
+    where = str(path)
+    document = fetch_mapping(where) if "://" in where else read_mapping(Path(path))
+    return parse_experiment(document, source=where)
 
 
 def parse_experiment(document: Mapping[str, Any], *, source: str) -> Experiment:

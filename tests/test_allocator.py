@@ -4,30 +4,28 @@ import sys
 
 import pytest
 
-BLOCKS = 100
-PAGES_OF_A_BLOCK = 8 * (1 << 20) // 4096
+ENTRIES = 1 << 22
+PAGES_OF_A_MODEL = ENTRIES * 4 // 4096
 
-LEAVE_BLOCKS = f"""
+MERGE = f"""
 import resource
 import torch
-from mergegrid.allocator import reuse_memory
+import mergegrid
 
-def faults():
+def pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-reuse_memory()
-before = faults()
-for _ in range({BLOCKS}):
-    tensors = [torch.ones(1 << 18) for _ in range(8)]
-    del tensors
-print(faults() - before)
+models = [{{"weight": torch.randn({ENTRIES})}} for _ in range(4)]
+before = pages()
+mergegrid.merge(models[1:], "task_arithmetic", models[0])
+print(pages() - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc")
-def test_a_block_takes_the_memory_that_the_one_before_has_left():
+def test_a_merge_is_handed_little_more_memory_than_the_merged_model_takes():
     # A process of its own: in this one large pieces of memory have come back before.
     found = subprocess.run(
-        [sys.executable, "-c", LEAVE_BLOCKS], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MERGE], capture_output=True, text=True, check=True
     )
-    assert int(found.stdout) < BLOCKS * PAGES_OF_A_BLOCK / 10
+    assert int(found.stdout) < 2 * PAGES_OF_A_MODEL

@@ -9,7 +9,6 @@ from flows.form import (
     CHOSEN_AT_FIRST,
     MethodsForm,
     SubsetsForm,
-    experiment_from_file,
     experiment_from_form,
 )
 from mergegrid.errors import InputError
@@ -115,6 +114,6 @@ def test_what_the_form_cannot_see_is_refused_by_the_fields_name():
 def test_a_file_may_be_a_path_or_a_url(tmp_path):
     path = tmp_path / "e.yaml"
     path.write_text(Path("configs/experiments/glyphs.yaml").read_text())
-    assert experiment_from_file(str(path)) == experiment_from_file(path.as_uri())
+    assert load_experiment(str(path)) == load_experiment(path.as_uri())
     with pytest.raises(InputError, match=r"Cannot read .*none\.yaml"):
-        experiment_from_file(str(tmp_path / "none.yaml"))
+        load_experiment(str(tmp_path / "none.yaml"))
