@@ -25,7 +25,6 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Mapping
 from email.utils import formatdate
 from pathlib import Path
 from types import FrameType
@@ -58,8 +57,9 @@ osd pool default pg num = 4
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 osd memory target = 1073741824
-osd objectstore = bluestore
+osd objectstore = {objectstore}
 bluestore block size = {capacity}
+memstore device bytes = {capacity}
 mon data = {home}/mon
 osd data = {home}/osd
 keyring = {home}/keyring
@@ -87,16 +87,28 @@ class Store:
         host: the address that the gateway listens at.
         port: its port.
         monitor_port: the monitor's, on this machine; the same for the store's life.
-        capacity: bytes that can be stored, in a sparse file; fixed when it is made.
+        capacity: bytes that can be stored; fixed when the store is made.
+        in_memory: whether the storage daemon keeps them in memory, for as long as it
+            runs, instead of a sparse file.
     """
 
+    daemons: dict[str, "subprocess.Popen[bytes]"]
+    """What runs, by program."""
+
     def __init__(
-        self, home: Path, *, host: str, port: int, monitor_port: int, capacity: int
+        self,
+        home: Path,
+        *,
+        host: str,
+        port: int,
+        monitor_port: int,
+        capacity: int,
+        in_memory: bool = False,
     ) -> None:
+        self.daemons = {}
         self._home = home
-        self._port = port
+        self._url = f"http://127.0.0.1:{port}"
         self._monitor = f"v2:127.0.0.1:{monitor_port}"
-        self._running = dict[str, subprocess.Popen[bytes]]()
         # Written last: without it nothing was ever stored, and it is made afresh.
         self._made = home / "made.json"
         self._new = not self._made.exists()
@@ -112,6 +124,7 @@ class Store:
             CONFIGURATION.format(
                 fsid=self._ids["cluster"],
                 monitor=self._monitor,
+                objectstore="memstore" if in_memory else "bluestore",
                 capacity=capacity,
                 home=home,
                 host=host,
@@ -119,28 +132,76 @@ class Store:
             )
         )
 
-    def start(self, key: str, secret: str, bucket: str) -> None:
-        """Start everything, with one user who owns one bucket.
-
-        Args:
-            key: the user's access key.
-            secret: what it signs with.
-            bucket: the bucket's name.
-        """
+    def start(self) -> None:
+        """Start monitor and storage daemon; the first time, make them."""
         if self._new:
             map_ = str(self._home / "monmap")
             address = ("--fsid", self._ids["cluster"], "--addv", "a", self._monitor)
-            _call("monmaptool", "--create", "--clobber", *address, map_)
-            self._ceph("ceph-mon", "-i", "a", "--mkfs", "--monmap", map_)
+            self._call("monmaptool", "--create", "--clobber", *address, map_)
+            self._call("ceph-mon", "-i", "a", "--mkfs", "--monmap", map_)
         self._spawn("ceph-mon", "-i", "a")
         if self._new:
-            self._ceph("ceph", "osd", "new", self._ids["osd"], "0")
-            self._ceph("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", self._ids["osd"])
+            self._call("ceph", "osd", "new", self._ids["osd"], "0")
+            self._call("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", self._ids["osd"])
             _write(self._made, json.dumps(self._ids))
         self._spawn("ceph-osd", "-i", "0")
-        self._own_user(key, secret)
+
+    def user(self, name: str, key: str, secret: str) -> None:
+        """Make a user, or give it this key instead of those that it has.
+
+        Args:
+            name: the user's name.
+            key: its access key.
+            secret: what it signs with.
+        """
+        admin = ("radosgw-admin", "--uid", name)
+        pair = ("--access-key", key, "--secret", secret)
+        asked = self._run(*admin, "user", "info")
+        if asked.returncode:
+            self._call(*admin, "user", "create", "--display-name", name, *pair)
+            return
+        keys = json.loads(asked.stdout)["keys"]
+        known = {entry["access_key"]: entry["secret_key"] for entry in keys}
+        if known.get(key) != secret:
+            self._call(*admin, "key", "create", *pair)
+        for other in known.keys() - {key}:
+            self._call(*admin, "key", "rm", "--access-key", other)
+
+    def serve(self) -> None:
+        """Start the gateway, and wait until it answers."""
         self._spawn("radosgw", "-n", "client.rgw")
-        self._make_bucket(bucket, key, secret)
+        deadline = time.monotonic() + SECONDS_TO_START
+        while True:
+            try:
+                urllib.request.urlopen(self._url, timeout=10).close()
+            except OSError:
+                ended = self.daemons["radosgw"].poll() is not None
+                if ended or time.monotonic() > deadline:
+                    sys.exit("radosgw does not answer")
+                time.sleep(0.1)
+            else:
+                return
+
+    def make_bucket(self, bucket: str, key: str, secret: str) -> None:
+        """Make a bucket; one that its owner has already stays as it is.
+
+        Args:
+            bucket: its name.
+            key: the owner's access key.
+            secret: what the owner signs with.
+        """
+        date = formatdate(usegmt=True)
+        text = f"PUT\n\n\n{date}\n/{bucket}".encode()
+        signature = hmac.digest(secret.encode(), text, hashlib.sha1)
+        signed = f"AWS {key}:{base64.b64encode(signature).decode()}"
+        headers = {"Date": date, "Authorization": signed}
+        request = urllib.request.Request(
+            f"{self._url}/{bucket}", headers=headers, method="PUT"
+        )
+        try:
+            urllib.request.urlopen(request, timeout=SECONDS_TO_START).close()
+        except urllib.error.HTTPError as error:
+            sys.exit(f"radosgw makes no bucket {bucket}: {error.read().decode()}")
 
     def watch(self) -> str:
         """Wait until a daemon ends.
@@ -149,14 +210,14 @@ class Store:
             Its name.
         """
         while True:
-            for name, process in self._running.items():
+            for name, process in self.daemons.items():
                 if process.poll() is not None:
                     return name
             time.sleep(0.5)
 
     def stop(self) -> None:
         """Stop what runs: the gateway first, the monitor last."""
-        for process in reversed(self._running.values()):
+        for process in reversed(self.daemons.values()):
             process.terminate()
             try:
                 process.wait(SECONDS_TO_STOP)
@@ -164,79 +225,36 @@ class Store:
                 process.kill()
                 process.wait()
 
-    def _own_user(self, key: str, secret: str) -> None:
-        """Make the user, or take from it every other key."""
-        pair = ("--access-key", key, "--secret", secret)
-        admin = ("radosgw-admin", "--uid", USER)
-        asked = _run(*admin, "user", "info", env=self._environment())
-        if asked.returncode:
-            self._ceph(*admin, "user", "create", "--display-name", USER, *pair)
-            return
-        keys = json.loads(asked.stdout)["keys"]
-        known = {entry["access_key"]: entry["secret_key"] for entry in keys}
-        if known.get(key) != secret:
-            self._ceph(*admin, "key", "create", *pair)
-        for other in known.keys() - {key}:
-            self._ceph(*admin, "key", "rm", "--access-key", other)
-
-    def _make_bucket(self, bucket: str, key: str, secret: str) -> None:
-        date = formatdate(usegmt=True)
-        text = f"PUT\n\n\n{date}\n/{bucket}".encode()
-        signature = hmac.digest(secret.encode(), text, hashlib.sha1)
-        signed = f"AWS {key}:{base64.b64encode(signature).decode()}"
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/{bucket}",
-            headers={"Date": date, "Authorization": signed},
-            method="PUT",
-        )
-        deadline = time.monotonic() + SECONDS_TO_START
-        while True:
-            try:
-                urllib.request.urlopen(request, timeout=10).close()
-            except urllib.error.HTTPError as error:
-                sys.exit(f"radosgw makes no bucket {bucket}: {error.read().decode()}")
-            except OSError:
-                ended = self._running["radosgw"].poll() is not None
-                if ended or time.monotonic() > deadline:
-                    sys.exit("radosgw did not start")
-                time.sleep(0.1)
-            else:
-                return
-
     def _spawn(self, program: str, *arguments: str) -> None:
         # A daemon must not outlive this process, however it ends.
         guarded = ("setpriv", "--pdeathsig", "KILL", program, *arguments, "-f")
-        self._running[program] = subprocess.Popen(
+        self.daemons[program] = subprocess.Popen(
             guarded,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
             start_new_session=True,
         )
 
-    def _ceph(self, *command: str) -> None:
-        _call(*command, env=self._environment())
+    def _call(self, *command: str) -> None:
+        done = self._run(*command)
+        if done.returncode:
+            # Not the arguments: a secret may be among them.
+            sys.exit(f"{command[0]} failed:\n{done.stderr[-2000:]}")
+
+    def _run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_TO_START,
+            check=False,
+        )
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ["PATH"], "CEPH_CONF": str(self._home / "ceph.conf")}
-
-
-def _call(*command: str, env: Mapping[str, str] = os.environ) -> None:
-    done = _run(*command, env=env)
-    if done.returncode:
-        # Not the arguments: a secret may be among them.
-        sys.exit(f"{command[0]} failed:\n{done.stderr[-2000:]}")
-
-
-def _run(*command: str, env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_TO_START,
-        check=False,
-    )
 
 
 def _write(path: Path, text: str) -> None:
@@ -280,7 +298,10 @@ def main() -> NoReturn:
         capacity=given.gibibytes << 30,
     )
     try:
-        store.start(key, secret, given.bucket)
+        store.start()
+        store.user(USER, key, secret)
+        store.serve()
+        store.make_bucket(given.bucket, key, secret)
         sys.stderr.write(f"s3://{given.bucket} is served at port {given.port}\n")
         sys.exit(f"{store.watch()} ended")
     finally:
