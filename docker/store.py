@@ -56,6 +56,10 @@ osd pool default min size = 1
 osd pool default pg num = 4
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
+# After a kill nobody needs to wait long for those who are gone.
+objecter tick interval = 0.5
+objecter timeout = 1
+osd client watch timeout = 5
 osd memory target = 1073741824
 osd objectstore = {objectstore}
 bluestore block size = {capacity}
@@ -254,7 +258,13 @@ class Store:
         )
 
     def _environment(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "CEPH_CONF": str(self._home / "ceph.conf")}
+        return {
+            "PATH": os.environ["PATH"],
+            "CEPH_CONF": str(self._home / "ceph.conf"),
+            # In a container a daemon often has the process id of the one before it,
+            # which is taken for it unless something else tells them apart.
+            "CEPH_USE_RANDOM_NONCE": "1",
+        }
 
 
 def _write(path: Path, text: str) -> None:

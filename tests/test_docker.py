@@ -1,16 +1,20 @@
 """What can be said of the image and the compose file without an engine."""
 
 import re
-import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from hatchling import build
 from typer.testing import CliRunner
 
 from flows.commands import app
 
-DOCKER = Path(__file__).parent.parent / "docker"
+REPOSITORY = Path(__file__).parent.parent
+DOCKER = REPOSITORY / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 ONE_SHOT = {"deploy", "tools"}
@@ -21,6 +25,24 @@ def dockerfile(name="Dockerfile"):
     text = (DOCKER / name).read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if re.match("[A-Z]+ ", line)]
     return [line.split(maxsplit=1) for line in lines]
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
+def test_a_compose_file_is_as_its_specification_says(name):
+    checker = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
+    done = subprocess.run(
+        [*checker, "vendor.compose-spec", DOCKER / name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_is_laid_over_the_compose_file_is_in_it():
+    over = yaml.safe_load((DOCKER / "compose.gpu.yaml").read_text())
+    assert over["services"].keys() <= SERVICES.keys()
 
 
 def test_what_a_grid_needs_has_a_service_each():
@@ -82,19 +104,43 @@ def test_images_have_a_tag_and_the_tag_is_not_the_latest():
         assert not image.endswith(":latest")
 
 
-def test_the_image_is_not_run_by_root():
-    users = [argument for key, argument in dockerfile() if key == "USER"]
+@pytest.mark.parametrize("name", ["Dockerfile", "store.Dockerfile"])
+def test_an_image_is_not_run_by_root(name):
+    users = [argument for key, argument in dockerfile(name) if key == "USER"]
     assert users[-1] not in {"root", "0"}
 
 
-def test_the_image_installs_what_the_makefile_installs():
-    runs = [argument for key, argument in dockerfile() if key == "RUN"]
-    assert any("make env" in run for run in runs)
-    copied = {
-        word for key, argument in dockerfile() if key == "COPY"
-        for word in shlex.split(argument)
-    }  # fmt: skip
-    assert {"Makefile", "pyproject.toml", "constraints.txt"} <= copied
+def test_what_git_leaves_out_the_image_leaves_out():
+    left_out = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    left_out = {line.removeprefix("**/") for line in left_out}
+    for line in (REPOSITORY / ".gitignore").read_text().splitlines():
+        assert line.strip("/") in left_out
+    assert ".git" in left_out
+
+
+def test_what_is_copied_before_the_code_is_all_that_installing_needs(
+    tmp_path, monkeypatch
+):
+    for key, argument in dockerfile():
+        if key == "COPY":
+            *sources, target = argument.split()
+            for source in sources:
+                (tmp_path / target).mkdir(exist_ok=True)
+                shutil.copy(REPOSITORY / source, tmp_path / target)
+        if "make env" in argument:
+            break
+    command = argument[argument.index("make env") :].split()
+    done = subprocess.run(
+        [*command, "--dry-run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--editable" in done.stdout
+    assert "--group" not in done.stdout  # no tools of development
+    monkeypatch.chdir(tmp_path)
+    build.prepare_metadata_for_build_editable(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -102,11 +148,26 @@ def test_the_image_installs_what_the_makefile_installs():
 )
 def test_the_commands_that_services_run_are_there(name):
     service = SERVICES[name]
-    command = [*service.get("entrypoint", []), *service["command"]]
-    python, *arguments = command
+    python, *arguments = [*service.get("entrypoint", []), *service["command"]]
     assert python == "python"
     assert arguments[:2] == ["-m", "flows"]
-    shown = CliRunner().invoke(app, [*arguments[2:3], "--help"])
-    assert shown.exit_code == 0
-    for option in (word for word in arguments if word.startswith("--")):
-        assert option in shown.output
+    # Unknown commands and options are found before help is shown.
+    shown = CliRunner().invoke(app, [*arguments[2:], "--help"])
+    assert shown.exit_code == 0, shown.output
+
+
+def test_the_store_does_not_start_without_a_key_and_a_secret(tmp_path):
+    python, script, *arguments = SERVICES["store"]["command"]
+    assert (python, script) == ("python3", "/store.py")
+    arguments = [tmp_path if "/" in word else word for word in arguments]
+    arguments = ["1" if "$" in str(word) else word for word in arguments]
+    done = subprocess.run(
+        [sys.executable, DOCKER / "store.py", *arguments],
+        env={"AWS_ACCESS_KEY_ID": "key"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("AWS_SECRET_ACCESS_KEY is not set\n")
+    assert not any(tmp_path.iterdir())
