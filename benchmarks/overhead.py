@@ -31,7 +31,7 @@ from mergegrid.experiment import Experiment, load_experiment
 from mergegrid.steps import build_steps
 from mergegrid.suites.examples import Examples
 
-SCALES = 60
+SCALES = 75
 SAMPLES = 20
 
 TRAINING = {"steps": 2, "batch_size": 4, "learning_rate": 0.001}
@@ -44,7 +44,7 @@ SUITE = {
 
 def experiment(cells: int) -> dict[str, Any]:
     """Describe a grid of about so many cells: scales over nested subsets."""
-    sizes = list(range(2, 2 + max(1, min(10, cells // (SCALES * SAMPLES)))))
+    sizes = list(range(2, 2 + max(1, min(9, cells // (SCALES * SAMPLES)))))
     scales = [round(0.01 * (number + 1), 2) for number in range(SCALES)]
     block = {
         "methods": [{"name": "task_arithmetic", "options": {"scale": scales}}],

@@ -19,7 +19,7 @@ before = ask().field3
 tensor = torch.empty(30 << 20, dtype=torch.uint8)
 print(ask().field3 - before)
 """
-"""Prints how many pieces of memory a tensor has been mapped for, apart from the rest."""
+"""Prints how many pieces of memory a tensor is mapped for, apart from the rest."""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc")
