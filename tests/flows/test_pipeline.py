@@ -66,6 +66,17 @@ def test_a_wider_grid_runs_its_new_cells_only(run, ask, file, root):
     assert len(json.loads(rows)) == 2
 
 
+def test_a_dask_cluster_leaves_the_tables_that_threads_leave(
+    run, file, tables, tmp_path
+):
+    few = file(
+        grid=[{"methods": ["average", {"name": "ties", "options": {"scale": 1}}]}]
+    )
+    run(few, "--root", tmp_path / "threads")
+    run(few, "--root", tmp_path / "cluster", "--dask", "2")
+    assert tables(tmp_path / "cluster") == tables(tmp_path / "threads")
+
+
 def test_a_rebuilt_database_is_the_same(ask, root, tables):
     found = tables(root)
     ask("rebuild", "--root", root)
