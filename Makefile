@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What checks and tests need beside the application; the image leaves it out (TOOLS=).
 TOOLS ?= --group dev
 # The environment is made again when what it was made from, or for whom, has changed.
-STATE := $(CURDIR) $(TOOLS) $(shell cat pyproject.toml constraints.txt | cksum)
+STATE := $(CURDIR) $(TOOLS) $(shell cat Makefile pyproject.toml constraints.txt | cksum)
 
 .PHONY: demo test check env
 

@@ -95,13 +95,24 @@ def _batches(
     for name, rows in records:
         for row in rows:
             _check(row, name, columns)
-            batch[row["table"]].append(row | {"record": name})
+            numbers = _as_floats(row, columns[row["table"]])
+            batch[row["table"]].append(row | numbers | {"record": name})
         names.append(name)
         count += len(rows)
         if count >= _BATCH:
             yield names, batch
             names, batch, count = [], {table: [] for table in KEYS}, 0
     yield names, batch
+
+
+def _as_floats(row: Row, schema: pa.Schema) -> Row:
+    # Arrow refuses integers that a float64 cannot hold to the last digit, and counts
+    # of operations are often larger.
+    return {
+        name: float(row[name])
+        for name in row.keys() & set(schema.names)
+        if isinstance(row[name], int) and pa.types.is_floating(schema.field(name).type)
+    }
 
 
 def _check(row: Row, record: str, columns: Mapping[str, pa.Schema]) -> None:

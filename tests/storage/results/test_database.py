@@ -56,6 +56,14 @@ def test_in_steps_or_at_once_the_database_is_the_same(
     assert tables(in_steps) == tables(at_once)
 
 
+def test_counts_beyond_what_a_float_holds_exactly_are_taken(tmp_path, by_hand):
+    many = 2**60 + 1
+    ledger = by_hand.Ledger({"1": [by_hand.cost("train-v1-x", "train", 1.0, many)]})
+    database = by_hand.results(tmp_path, ledger)
+    database.refresh()
+    assert rows(database, "SELECT flops FROM costs") == [(float(many),)]
+
+
 def test_of_two_rows_with_one_key_the_later_counts(tmp_path, by_hand):
     ledger = by_hand.Ledger(
         {
