@@ -50,7 +50,7 @@ def export(
     models = sweep(
         experts,
         [recipe],
-        workspace.parameters(workspace.steps.pretrain.key),
+        workspace.parameters(workspace.steps.pretrained.key),
         read_statistics(workspace, [entry]),
         subsets=[tuple(entry.models)],
         seed=entry.cell.seed,
@@ -61,7 +61,7 @@ def export(
         "root": root.url,
         "recipe": recipe.identity(),
         "experts": dict(entry.models),
-        "pretrained": workspace.steps.pretrain.key,
+        "pretrained": workspace.steps.pretrained.key,
         "statistics": {kind: dict(of) for kind, of in entry.statistics.items()},
         "seed": entry.cell.seed,
     }

@@ -155,7 +155,7 @@ def prerequisites(plan: Plan) -> list[Prerequisite]:
             for kind in {steps.artifacts[a].name for a in steps.ancestors([key])}:
                 needed_by[kind] = needed_by.get(kind, 0) + 1
     lines: list[Prerequisite] = []
-    for kind in ("data", "pretrain", "train", "multitask", *STATISTICS):
+    for kind in ("data", "import", "pretrain", "train", "multitask", *STATISTICS):
         group = steps.named(kind)
         if group:
             lines.append(_estimate(plan, kind, group, needed_by.get(kind, 0)))

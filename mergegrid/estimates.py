@@ -77,7 +77,7 @@ class Estimates:
         family = get_family(self._suite.family)
         architecture = self._suite.architecture()
         with torch.device("meta"):
-            model = family.create(architecture, self._suite.classes(), seed=0)
+            model = family.create(architecture, seed=0)
         self._pretrained = model.to("meta")
         self._all_bytes = _bytes(dict(model.named_parameters()))
         self._example = family.example(architecture)
@@ -100,14 +100,21 @@ class Estimates:
         match step.name:
             case "data":
                 stored = sum(self._suite.counts().values()) * _bytes(self._example)
+                fetched = sum(fetch.bytes for fetch in self._suite.fetches())
+                return Estimate(0, 0.0, fetched or stored)
+            case "import":
+                is_expert = "pretrained" in step.inputs
+                stored = entries * BYTES_PER_NUMBER if is_expert else self._all_bytes
                 return Estimate(0, 0.0, stored)
             case "pretrain":
                 how = training.pretrain
+                assert how is not None, "the step is there because it is"
                 flops = how.steps * self._pretraining.of(how.batch_size)
                 seen = how.steps * how.batch_size
                 return Estimate(flops, 0.0, self._all_bytes, seen)
             case "train" | "multitask":
                 how = training.expert if step.name == "train" else training.multitask
+                assert how is not None, "the step is there because it is"
                 flops = how.steps * self._fine_tuning.of(how.batch_size)
                 seen = how.steps * how.batch_size
                 return Estimate(flops, 0.0, entries * BYTES_PER_NUMBER, seen)

@@ -1,13 +1,14 @@
-"""Evaluation: how many examples a model answers correctly, with an error bar."""
+"""Evaluation: how well a model answers the examples of tasks, with an error bar."""
 
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from mergegrid.metrics import Metric, References, get_metric
 from mergegrid.suites.examples import Concatenation, Examples
 
 Name = TypeVar("Name", bound=Hashable)
@@ -15,83 +16,154 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Tally:
-    """How many examples were answered, and how many of them correctly."""
+    """How many examples were answered, and how well."""
 
     correct: float
-    """A count; a sum of scores in [0, 1] where answers can be partly right."""
+    """Sum of the scores, each in [0, 1]: a count where answers are right or wrong."""
 
     examples: int
     """How many there were."""
 
+    squares: float | None = None
+    """Sum of the squared scores; None where it is `correct`, scores being 0 or 1."""
+
     def __add__(self, other: "Tally") -> "Tally":
         """Pool two disjoint sets of examples."""
-        return Tally(self.correct + other.correct, self.examples + other.examples)
+        squares = None
+        if self.squares is not None or other.squares is not None:
+            squares = self._squares + other._squares
+        return Tally(
+            self.correct + other.correct, self.examples + other.examples, squares
+        )
+
+    @property
+    def _squares(self) -> float:
+        return self.correct if self.squares is None else self.squares
 
     @property
     def value(self) -> float:
-        """Fraction answered correctly, in [0, 1]; NaN without examples."""
+        """Mean score, in [0, 1]; NaN without examples."""
         return self.correct / self.examples if self.examples else math.nan
 
     @property
     def standard_error(self) -> float:
-        """Binomial standard error of `value`, in its unit; NaN without examples."""
+        """Standard error of `value`, in its unit; NaN without examples.
+
+        The root of the scores' variance over their number, both over n, which is the
+        binomial standard error where scores are 0 or 1.
+        """
         if not self.examples:
             return math.nan
-        return math.sqrt(self.value * (1 - self.value) / self.examples)
+        if self.squares is None:
+            variance = self.value * (1 - self.value)
+        else:
+            variance = max(0.0, self.squares / self.examples - self.value**2)
+        return math.sqrt(variance / self.examples)
 
 
-def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> Tally:
-    """Count the examples whose most probable label is the right one.
+@runtime_checkable
+class Answered(Protocol):
+    """Examples whose acceptable answers are known as texts."""
+
+    def references(self, indices: slice) -> References:
+        """Give the acceptable answers of some examples, in order."""
+        ...
+
+
+def evaluate(
+    model: nn.Module,
+    examples: Examples,
+    *,
+    metric: str = "accuracy",
+    batch_size: int = 256,
+) -> Tally:
+    """Score a model's answers.
 
     Args:
-        model: gives the log-probability of every label; its mode is left as it was.
+        model: has what the metric asks for; its mode is left as it was.
         examples: what to answer.
+        metric: a name from `mergegrid.metrics`.
         batch_size: how many at a time. The result does not depend on it; speed does:
             activations of small models should fit into the processor's cache.
 
     Returns:
-        The count.
+        The sum of scores.
     """
-    return evaluate_tasks(model, {"": examples}, batch_size=batch_size)[""]
+    return evaluate_tasks(
+        model, {"": examples}, metrics={"": metric}, batch_size=batch_size
+    )[""]
 
 
 def evaluate_tasks(
-    model: nn.Module, tasks: Mapping[Name, Examples], *, batch_size: int = 256
+    model: nn.Module,
+    tasks: Mapping[Name, Examples],
+    *,
+    metrics: Mapping[Name, str] | None = None,
+    batch_size: int = 256,
 ) -> dict[Name, Tally]:
-    """Evaluate several tasks in batches that run across them.
+    """Evaluate several tasks; those scored by accuracy in batches that run across them.
+
+    Where a task's examples were made with several prompt templates (`template` in their
+    batches), its score is the median over the templates.
 
     Args:
         model: see `evaluate`.
         tasks: the examples of each task, by any name.
+        metrics: each task's metric; None where all are scored by accuracy.
         batch_size: see `evaluate`.
 
     Returns:
-        The count of every task, by the same names.
+        The sum of scores of every task, by the same names.
     """
-    if not tasks:
-        return {}
-    was_correct = _answers(model, Concatenation(tuple(tasks.values())), batch_size)
-    sizes = [len(examples) for examples in tasks.values()]
-    return {
-        name: Tally(int(part.sum()), len(part))
-        for name, part in zip(tasks, was_correct.split(sizes), strict=True)
-    }
+    by_name = {name: metrics[name] if metrics else "accuracy" for name in tasks}
+    together = [name for name in tasks if by_name[name] == "accuracy"]
+    found: dict[Name, Tally] = {}
+    if together:
+        examples = Concatenation([tasks[name] for name in together])
+        scores, _ = _scores(model, examples, get_metric("accuracy"), batch_size)
+        sizes = [len(tasks[name]) for name in together]
+        for name, part in zip(together, scores.split(sizes), strict=True):
+            found[name] = Tally(int(part.sum()), len(part))
+    for name in tasks:
+        if by_name[name] != "accuracy":
+            metric = get_metric(by_name[name])
+            found[name] = _tally(*_scores(model, tasks[name], metric, batch_size))
+    return {name: found[name] for name in tasks}
 
 
-def _answers(model: nn.Module, examples: Examples, batch_size: int) -> Tensor:
+def _tally(scores: Tensor, templates: Tensor) -> Tally:
+    groups = [scores[templates == number].double() for number in templates.unique()]
+    if len(groups) > 1:
+        means = torch.stack([group.mean() for group in groups])
+        median = means.quantile(0.5).item()
+        squares = torch.stack([group.square().mean() for group in groups])
+        count = len(groups[0])
+        return Tally(median * count, count, squares.quantile(0.5).item() * count)
+    total, squares = scores.double().sum().item(), scores.double().square().sum().item()
+    return Tally(total, len(scores), squares)
+
+
+def _scores(
+    model: nn.Module, examples: Examples, metric: Metric, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """Score every example, and tell which prompt template it was made with."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    parts = [torch.zeros(0, dtype=torch.bool)]
+    scores = [torch.zeros(0)]
+    templates = [torch.zeros(0, dtype=torch.int64)]
     try:
         with torch.inference_mode():
             for start in range(0, len(examples), batch_size):
+                part = slice(start, start + batch_size)
                 batch = {
-                    name: tensor.to(device)
-                    for name, tensor in examples[start : start + batch_size].items()
+                    name: tensor.to(device) for name, tensor in examples[part].items()
                 }
-                answers = model(batch).argmax(dim=-1)
-                parts.append((answers == batch["label"]).cpu())
+                answered = isinstance(examples, Answered)
+                references = examples.references(part) if answered else None
+                scores.append(metric(model, batch, references).cpu())
+                unknown = torch.zeros(len(scores[-1]), dtype=torch.int64)
+                templates.append(batch.get("template", unknown).cpu())
     finally:
         model.train(was_training)
-    return torch.cat(parts)
+    return torch.cat(scores), torch.cat(templates)

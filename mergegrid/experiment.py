@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mergegrid.documents import Section, fetch_mapping, read_mapping, validated
 from mergegrid.errors import UnknownNameError
+from mergegrid.likelihood import Positions
 from mergegrid.methods import get_method
 from mergegrid.methods.options import Option
 from mergegrid.suites import SUITES
@@ -23,14 +24,14 @@ from mergegrid.training import TrainingSettings
 class Training(Section):
     """How the pretrained model, the experts and the multitask model are trained."""
 
-    pretrain: TrainingSettings
-    """The model that all experts start from."""
+    pretrain: TrainingSettings | None = None
+    """The model that all experts start from; None if the suite has a published one."""
 
-    expert: TrainingSettings
-    """Each expert, on its own task."""
+    expert: TrainingSettings | None = None
+    """Each expert, on its own task; None if the suite has published ones."""
 
-    multitask: TrainingSettings
-    """One model on all held-in tasks together, for comparison."""
+    multitask: TrainingSettings | None = None
+    """One model on all held-in tasks together, for comparison; None for none."""
 
 
 class FisherSettings(Section):
@@ -38,6 +39,9 @@ class FisherSettings(Section):
 
     variant: Literal["exact", "sampled", "empirical"] = "sampled"
     """Expectation over the model's labels, one sampled label, or the gold label."""
+
+    positions: Positions = "mean"
+    """Whether the positions of an answer are averaged or added up."""
 
     split: Literal["train", "validation"] = "validation"
     """The examples' split."""
@@ -164,7 +168,7 @@ class Experiment(Section):
     suite: Mapping[str, Any]
     """The suite's `name`, and its options."""
 
-    training: Training
+    training: Training = Training()
     """How models are trained."""
 
     statistics: StatisticsSettings = StatisticsSettings()
@@ -176,11 +180,41 @@ class Experiment(Section):
     seed: int = Field(default=0, ge=0)
     """Decides initialisation, batches and sampled labels."""
 
+    batch_size: int = Field(default=256, ge=1)
+    """Most examples at a time in evaluation and statistics, whose results do not depend
+    on it; training has its own."""
+
     @field_validator("suite")
     @classmethod
     def _check_suite(cls, written: Mapping[str, Any]) -> Mapping[str, Any]:
         _suite(written)
         return written
+
+    @model_validator(mode="after")
+    def _check_training(self) -> Self:
+        suite = self.open_suite()
+        published = suite.pretrained()
+        given = self.training.pretrain is not None
+        if published is None and not given:
+            raise ValueError(
+                f"training.pretrain is missing: {suite.name} trains its model from "
+                f"nothing"
+            )
+        if published is not None and given:
+            raise ValueError(
+                f"training.pretrain is out of place: {suite.name} starts from the "
+                f"published model {published.place}"
+            )
+        untaught = [
+            task.name
+            for task in suite.tasks()
+            if task.held_in and suite.expert(task.name) is None
+        ]
+        if untaught and self.training.expert is None:
+            raise ValueError(
+                f"training.expert is missing: {untaught[0]} has no published expert"
+            )
+        return self
 
     def open_suite(self) -> Suite:
         """Build the suite with its options.

@@ -1,9 +1,11 @@
-"""Models by their name on the Hugging Face Hub, where they were downloaded before.
+"""Models by their name on the Hugging Face Hub.
 
-Nothing is downloaded: a name is looked up in the cache on this machine.
+A merge looks names up in the cache on this machine and downloads nothing; a grid
+fetches the models that its experiment names.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,3 +70,39 @@ def find_in_cache(text: str) -> Cached:
         ) from None
     directory = Path(found)
     return Cached(directory, directory.name)
+
+
+def fetch_from_hub(text: str, files: Sequence[str]) -> Path:
+    """Have a model in the local cache, downloading what is not there yet.
+
+    Args:
+        text: `OWNER/NAME`, or `OWNER/NAME@REVISION`.
+        files: patterns of the files that are wanted.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        InputError: if there is no such model, it cannot be reached, or
+            `huggingface_hub` is not installed.
+    """
+    match = NAME.fullmatch(text)
+    assert match is not None, "it is a name"
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise InputError(
+            f"To fetch {text} from the Hugging Face Hub: pip install huggingface_hub."
+        ) from None
+    try:
+        found = snapshot_download(
+            match["name"], revision=match["revision"], allow_patterns=list(files)
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"Cannot fetch {text} from the Hugging Face Hub ({reason}). Download it "
+            f"where there is a network and give its directory instead."
+        ) from None
+    return Path(found)

@@ -16,16 +16,18 @@ from mergegrid.grid import Cell, Choosers, expand
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Need
 from mergegrid.methods.per_expert import each
-from mergegrid.suites.suite import Task
+from mergegrid.suites.suite import Suite, Task
+from mergegrid.training import TrainingSettings
 
 VERSIONS = {
     "data": 1,
-    "pretrain": 1,
-    "train": 1,
-    "multitask": 1,
-    "fisher": 1,
+    "import": 1,
+    "pretrain": 2,
+    "train": 2,
+    "multitask": 2,
+    "fisher": 2,
     "gram": 1,
-    "gradient": 1,
+    "gradient": 2,
     "norms": 1,
     "trim": 1,
     "score": 1,
@@ -104,6 +106,15 @@ class Steps:
 
     experiment: Experiment
     tasks: tuple[Task, ...]
+    data: Step
+    """The step that makes the suite's data."""
+
+    pretrained: Step
+    """The step that makes or fetches the pretrained model."""
+
+    experts: Mapping[str, Step] = field(hash=False)
+    """The step that makes or fetches each expert, by the name of its task."""
+
     artifacts: Mapping[str, Step] = field(hash=False)
     """The steps that leave an artifact, by key."""
 
@@ -129,16 +140,6 @@ class Steps:
             Those of the artifact steps, in order.
         """
         return [step for step in self.artifacts.values() if step.name in names]
-
-    @property
-    def data(self) -> Step:
-        """The step that makes the suite's data."""
-        return self.named("data")[0]
-
-    @property
-    def pretrain(self) -> Step:
-        """The step that makes the pretrained model."""
-        return self.named("pretrain")[0]
 
     def ancestors(self, keys: Iterable[str]) -> set[str]:
         """Collect every artifact step that some steps depend on.
@@ -180,54 +181,50 @@ def build_steps(experiment: Experiment) -> Steps:
         "options": suite.options(),
     }
     data = Step("data", {"suite": described}, (), suite.name)
-    pretrain = Step(
-        "pretrain",
-        {
-            "data": data.key,
-            "family": suite.family,
-            "architecture": suite.architecture(),
-            "training": experiment.training.pretrain.model_dump(mode="json"),
-            "seed": seed,
-        },
-        (data.key,),
-        suite.name,
-    )
+    pretrained = _pretrained(experiment, suite, data)
 
-    def trained(name: str, on: list[Task], settings: Mapping[str, JSON]) -> Step:
+    def trained(name: str, on: list[Task], settings: TrainingSettings | None) -> Step:
+        assert settings is not None, "the experiment was checked"
         return Step(
             name,
             {
-                "pretrained": pretrain.key,
+                "pretrained": pretrained.key,
                 "tasks": [f"{task.name}@{task.version}" for task in on],
-                "training": settings,
+                "training": settings.model_dump(mode="json"),
                 "seed": seed,
             },
-            (pretrain.key, data.key),
+            (pretrained.key, data.key),
             on[0].name if len(on) == 1 else f"{len(on)} tasks",
         )
 
-    settings = experiment.training.expert.model_dump(mode="json")
-    experts = {task.name: trained("train", [task], settings) for task in held_in}
-    multitask = trained(
-        "multitask", held_in, experiment.training.multitask.model_dump(mode="json")
-    )
+    def expert(task: Task) -> Step:
+        published = suite.expert(task.name)
+        if published is None:
+            return trained("train", [task], experiment.training.expert)
+        inputs = {"model": published.identity(), "pretrained": pretrained.key}
+        return Step("import", inputs, (pretrained.key,), task.name)
+
+    experts = {task.name: expert(task) for task in held_in}
     cells = expand(experiment)
-    measured = _Measured(experiment, data, pretrain, experts)
+    measured = _Measured(experiment, data, pretrained, experts)
     scored: dict[str, Scored] = {}
 
     def evaluated(name: str, cell: Cell, model: Step) -> None:
         step = Step(
             "score",
             {"model": model.key, "data": data.key, "as": name, "on": cell.experts},
-            (model.key, pretrain.key, data.key),
+            (model.key, pretrained.key, data.key),
             " ".join((name, *cell.experts[:1])) if name == "individual" else name,
         )
         scored[step.key] = Scored(step, cell, models={name: model.key})
 
-    evaluated("pretrained", _reference("pretrained", ()), pretrain)
-    for task, expert in experts.items():
-        evaluated("individual", _reference("individual", (task,)), expert)
-    evaluated("multitask", _reference("multitask", tuple(experts)), multitask)
+    evaluated("pretrained", _reference("pretrained", ()), pretrained)
+    for task, step in experts.items():
+        evaluated("individual", _reference("individual", (task,)), step)
+    together: list[Step] = []
+    if experiment.training.multitask is not None:
+        together = [trained("multitask", held_in, experiment.training.multitask)]
+        evaluated("multitask", _reference("multitask", tuple(experts)), together[0])
 
     choosers = Choosers(cells)
     keys: dict[int, str] = {}
@@ -241,8 +238,42 @@ def build_steps(experiment: Experiment) -> Steps:
         keys[id(cell)] = entry.step.key
         scored[entry.step.key] = entry
 
-    artifacts = (data, pretrain, *experts.values(), multitask, *measured.steps.values())
-    return Steps(experiment, tasks, {step.key: step for step in artifacts}, scored)
+    artifacts = (
+        data,
+        pretrained,
+        *experts.values(),
+        *together,
+        *measured.steps.values(),
+    )
+    return Steps(
+        experiment,
+        tasks,
+        data,
+        pretrained,
+        experts,
+        {step.key: step for step in artifacts},
+        scored,
+    )
+
+
+def _pretrained(experiment: Experiment, suite: Suite, data: Step) -> Step:
+    """Train the model that experts start from, or take a published one."""
+    what: dict[str, JSON] = {
+        "family": suite.family,
+        "architecture": suite.architecture(),
+    }
+    published = suite.pretrained()
+    if published is not None:
+        inputs = what | {"model": published.identity()}
+        return Step("import", inputs, (), "pretrained model")
+    settings = experiment.training.pretrain
+    assert settings is not None, "the experiment was checked"
+    inputs = what | {
+        "data": data.key,
+        "training": settings.model_dump(mode="json"),
+        "seed": experiment.seed,
+    }
+    return Step("pretrain", inputs, (data.key,), suite.name)
 
 
 def _reference(name: str, experts: tuple[str, ...]) -> Cell:
@@ -256,12 +287,12 @@ class _Measured:
         self,
         experiment: Experiment,
         data: Step,
-        pretrain: Step,
+        pretrained: Step,
         experts: Mapping[str, Step],
     ) -> None:
         self.experiment = experiment
         self.data = data
-        self.pretrain = pretrain
+        self.pretrained = pretrained
         self.experts = experts
         self.steps: dict[str, Step] = {}
 
@@ -285,7 +316,7 @@ class _Measured:
                     "options": dict(cell.options),
                 },
                 "experts": models,
-                "pretrained": self.pretrain.key,
+                "pretrained": self.pretrained.key,
                 "statistics": statistics,
                 "best_of": best_of,
                 "seed": cell.seed,
@@ -294,7 +325,7 @@ class _Measured:
             (
                 *models.values(),
                 *(key for kind in statistics.values() for key in kind.values()),
-                self.pretrain.key,
+                self.pretrained.key,
                 self.data.key,
                 *(key for keys in best_of.values() for key in keys),
             ),
@@ -313,12 +344,12 @@ class _Measured:
             inputs |= {"data": self.data.key, "task": expert}
             inputs |= {} if kind == "gram" else {"seed": self.experiment.seed}
             # The pretrained model's artifact says how to build the model.
-            parents = (model.key, self.pretrain.key, self.data.key)
+            parents = (model.key, self.pretrained.key, self.data.key)
         elif kind == "trim":
             densities = each("density", cell.options["density"], len(cell.experts))
             density = densities[cell.experts.index(expert)]
-            inputs |= {"pretrained": self.pretrain.key, "density": density}
-            parents = (model.key, self.pretrain.key)
+            inputs |= {"pretrained": self.pretrained.key, "density": density}
+            parents = (model.key, self.pretrained.key)
             label = f"{expert} at {density}"
         step = Step(kind, inputs, parents, label)
         return self.steps.setdefault(step.key, step)

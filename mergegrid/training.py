@@ -1,6 +1,7 @@
 """Training: pretrained models, experts and multitask models, all by the same loop."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,11 +9,11 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mergegrid.documents import Section
 from mergegrid.errors import InputError
-from mergegrid.evaluation import evaluate
+from mergegrid.evaluation import Tally
+from mergegrid.likelihood import Positions, log_likelihood
 from mergegrid.suites.examples import Batch, Examples
 from mergegrid.suites.suite import Progress
 
@@ -44,6 +45,16 @@ class TrainingSettings(Section):
     patience: int = Field(
         default=5, ge=1, description="looks without improvement before training stops"
     )
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        description="parts in which an update's examples go through the model",
+    )
+    positions: Positions = Field(
+        default="mean",
+        description="whether the loss of an answer is the mean or the sum over its "
+        "positions",
+    )
 
     def learning_rate_at(self, step: int) -> float:
         """Give the learning rate of one update.
@@ -73,7 +84,7 @@ class Checkpoint:
     """Mean training loss since the look before; None before any update."""
 
     validation: float
-    """Accuracy on the validation split, in [0, 1]."""
+    """Score on the validation split, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ class TrainingRecord:
 def train(
     model: nn.Module,
     examples: Examples,
-    validation: Examples,
+    validate: Callable[[nn.Module], Tally],
     settings: TrainingSettings,
     *,
     seed: int,
@@ -111,9 +122,9 @@ def train(
     the model stays on the device that `accelerate` chose.
 
     Args:
-        model: gives log-probabilities [example, label] for a batch.
+        model: gives log-probabilities [example, *position, label] for a batch.
         examples: what to train on.
-        validation: what to stop early by.
+        validate: scores the model, to stop early by.
         settings: how.
         seed: decides the order of the examples.
         progress: told about every update.
@@ -124,14 +135,16 @@ def train(
     Raises:
         InputError: if there are no examples, or the loss is not finite.
     """
-    if not len(examples) or not len(validation):
-        raise InputError("Training needs examples to train on, and some to validate.")
+    if not len(examples):
+        raise InputError("Training needs examples to train on.")
     on_gpu = torch.cuda.is_available()
     accelerator = Accelerator(mixed_precision="bf16" if on_gpu else "no")
     prepared, optimizer = accelerator.prepare(model, _optimizer(model, settings))
     batches = _Batches(examples, settings.batch_size, seed)
 
-    best = _Best(model, evaluate(model, validation).value)
+    best = _Best(model, validate(model).value)
+    if math.isnan(best.validation):
+        raise InputError("Training needs examples to validate on.")
     history = [Checkpoint(0, None, best.validation)]
     losses: list[Tensor] = []
     step = 0
@@ -149,7 +162,7 @@ def train(
                     f"rate of {settings.learning_rate}."
                 )
             losses.clear()
-            history.append(Checkpoint(step, mean, evaluate(model, validation).value))
+            history.append(Checkpoint(step, mean, validate(model).value))
             best.consider(step, history[-1].validation)
         if progress is not None:
             progress(step, settings.steps)
@@ -185,14 +198,28 @@ def _update(
     batch: Batch,
     settings: TrainingSettings,
 ) -> Tensor:
-    with accelerator.autocast():
-        log_probabilities = model(batch)
-    loss = functional.nll_loss(log_probabilities.float(), batch["label"])
-    accelerator.backward(loss)
+    total = torch.zeros((), device=accelerator.device)
+    for part in _parts(batch, settings.accumulate):
+        share = len(part["label"]) / len(batch["label"])
+        with accelerator.autocast():
+            log_probabilities = model(part)
+        likelihoods = log_likelihood(
+            log_probabilities.float(), part["label"], settings.positions
+        )
+        loss = -likelihoods.mean() * share
+        accelerator.backward(loss)
+        total += loss.detach()
     accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return loss.detach()
+    return total
+
+
+def _parts(batch: Batch, number: int) -> Iterator[Batch]:
+    """Divide a batch into parts of about one size."""
+    for indices in torch.arange(len(batch["label"])).chunk(number):
+        first, last = indices[0], indices[-1] + 1
+        yield {name: tensor[first:last] for name, tensor in batch.items()}
 
 
 class _Batches:

@@ -49,8 +49,11 @@ def _evaluate(
     workspace: Workspace, model: nn.Module, wanted: list[tuple[str, Split]]
 ) -> tuple[dict[tuple[str, Split], Tally], Cost]:
     with measure_cost() as cost:
-        examples = {name: workspace.test_examples(*name) for name in wanted}
-        tallies = evaluate_tasks(model, examples)
+        examples = {name: workspace.test_examples(model, *name) for name in wanted}
+        metrics = {name: workspace.metrics[name[0]] for name in wanted}
+        tallies = evaluate_tasks(
+            model, examples, metrics=metrics, batch_size=workspace.experiment.batch_size
+        )
     cost.examples = sum(tally.examples for tally in tallies.values())
     cost.flops = workspace.estimates.forward_flops * cost.examples
     return tallies, cost

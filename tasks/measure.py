@@ -34,9 +34,13 @@ def measure_gram(
     """Measure the Gram matrices of an expert's layer inputs on its own task."""
     settings = workspace.experiment.statistics.gram
     model, examples = _expert(workspace, step, settings)
-    save_tensors(
-        into / STATISTIC, gram_matrices(model, examples, limit=settings.examples)
+    measured = gram_matrices(
+        model,
+        examples,
+        limit=settings.examples,
+        batch_size=workspace.experiment.batch_size,
     )
+    save_tensors(into / STATISTIC, measured)
     return {}
 
 
@@ -71,6 +75,8 @@ def _by_label(
         examples,
         variant=settings.variant,
         limit=settings.examples,
+        positions=settings.positions,
+        batch_size=workspace.experiment.batch_size,
         seed=workspace.experiment.seed,
     )
     save_tensors(into / STATISTIC, measured)
@@ -83,7 +89,7 @@ def _expert(
     settings: FisherSettings | GramSettings,
 ) -> tuple[nn.Module, Examples]:
     model = workspace.model(workspace.parameters(step.inputs["expert"]))
-    return model, workspace.data.examples(step.inputs["task"], settings.split)
+    return model, workspace.examples(model, step.inputs["task"], settings.split)
 
 
 fisher_task = step_task("fisher", measure_fisher)

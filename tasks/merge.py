@@ -63,7 +63,7 @@ def _merge_and_score(workspace: Workspace, entries: Sequence[Scored]) -> None:
             for task in workspace.steps.tasks
             if task.name in keys_of
         }
-        pretrained = workspace.parameters(workspace.steps.pretrain.key)
+        pretrained = workspace.parameters(workspace.steps.pretrained.key)
         statistics = read_statistics(workspace, entries)
         model = workspace.model()
     shared = loading.share(len(entries))
@@ -78,7 +78,13 @@ def _merge_and_score(workspace: Workspace, entries: Sequence[Scored]) -> None:
         recipes = [recipe for recipe, _ in merges.values()]
         subsets = [tuple(alike[0].models) for _, alike in merges.values()]
         models = sweep(
-            experts, recipes, pretrained, statistics, subsets=subsets, seed=seed
+            experts,
+            recipes,
+            pretrained,
+            statistics,
+            subsets=subsets,
+            seed=seed,
+            device=workspace.device,
         )
         # The models of a recipe, one or one for each task, come one after the other.
         for name, of_recipe in itertools.groupby(

@@ -20,7 +20,6 @@ from mergegrid.suites.suite import Split
 from storage.artifacts import Manifest
 
 Row = dict[str, Any]
-METRIC = "accuracy"
 
 
 def artifact_rows(step: Step, manifest: Manifest) -> list[Row]:
@@ -71,15 +70,15 @@ def score_rows(
         Rows of `scores`, `costs` and `lineage`.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    held_in = {task.name for task in steps.tasks if task.held_in}
+    of = {task.name: task for task in steps.tasks}
     rows: list[Row] = [
         {
             "table": "scores",
             "cell": entry.step.key,
             "task": task,
             "split": split,
-            "metric": METRIC,
-            "role": "held_in" if task in held_in else "generalization",
+            "metric": of[task].metric,
+            "role": "held_in" if of[task].held_in else "generalization",
             "correct": tally.correct,
             "examples": tally.examples,
             "value": tally.value,

@@ -5,8 +5,10 @@ the workspace they name is opened once in a process.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from mergegrid.estimates import Estimates
@@ -78,18 +80,47 @@ class Workspace:
         """The suite's data, which have to be prepared before."""
         return self.suite.open(self.store.path(self.steps.data.key, keep=True))
 
-    @functools.cache  # noqa: B019 - a workspace lives as long as its process
-    def test_examples(self, task: str, split: Split) -> Examples:
+    @functools.cached_property
+    def metrics(self) -> Mapping[str, str]:
+        """Each task's metric."""
+        return {task.name: task.metric for task in self.steps.tasks}
+
+    def examples(self, model: nn.Module, task: str, split: Split) -> Examples:
+        """Give examples as a model takes them.
+
+        Args:
+            model: the model, or any other of the experiment's.
+            task: the task's name.
+            split: which split.
+
+        Returns:
+            The examples.
+        """
+        return self.family.encode(model, self.data.examples(task, split))
+
+    def test_examples(self, model: nn.Module, task: str, split: Split) -> Examples:
         """Give examples that every cell is evaluated on, read once.
 
         Args:
+            model: see `examples`.
             task: the task's name.
             split: validation or test.
 
         Returns:
             The examples.
         """
-        return self.data.examples(task, split)
+        if (task, split) not in self._read:
+            self._read[task, split] = self.examples(model, task, split)
+        return self._read[task, split]
+
+    @functools.cached_property
+    def _read(self) -> dict[tuple[str, Split], Examples]:
+        return {}
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where models run and are merged: the accelerator, if there is one."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def model(self, parameters: Parameters | None = None) -> nn.Module:
         """Build the pretrained model, or one with other merged parameters.
@@ -98,12 +129,12 @@ class Workspace:
             parameters: what replaces the pretrained parameters, if anything.
 
         Returns:
-            A model of its own, with the frozen head.
+            A model of its own, on `device`, with whatever is frozen.
         """
-        model = self.family.load(self.store.path(self.steps.pretrain.key))
+        model = self.family.load(self.store.path(self.steps.pretrained.key))
         if parameters is not None:
             self.family.set_parameters(model, parameters)
-        return model
+        return model.to(self.device)
 
     def parameters(self, key: str) -> Parameters:
         """Read the merged parameters of a stored model.
@@ -114,7 +145,7 @@ class Workspace:
         Returns:
             Its parameters by name.
         """
-        if key == self.steps.pretrain.key:
+        if key == self.steps.pretrained.key:
             return self.family.merged_parameters(self.model())
         return load_tensors(self.store.path(key) / PARAMETERS)
 

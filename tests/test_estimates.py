@@ -45,8 +45,8 @@ def test_training_is_estimated_as_the_model_is_counted(estimates):
     small, steps, estimated = estimates
     suite = small.open_suite()
     family = get_family(suite.family)
-    model = family.create(suite.architecture(), suite.classes(), seed=0)
-    assert estimated.of[steps.pretrain.key].flops == 3 * counted(model, 5)
+    model = family.create(suite.architecture(), seed=0)
+    assert estimated.of[steps.pretrained.key].flops == 3 * counted(model, 5)
     family.freeze(model)
     for step in steps.named("train"):
         assert estimated.of[step.key].flops == 2 * counted(model, 4)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import log_softmax
 
 from mergegrid.errors import InputError
+from mergegrid.evaluation import evaluate
 from mergegrid.suites.examples import TensorExamples
 from mergegrid.training import TrainingSettings, train
 
@@ -51,10 +52,18 @@ def settings(**options):
     )
 
 
+def on(examples):
+    return lambda model: evaluate(model, examples)
+
+
 def trained(seed=0, validation=None, **options):
     model = Linear()
     record = train(
-        model, blobs(200), validation or blobs(100, 2), settings(**options), seed=seed
+        model,
+        blobs(200),
+        on(validation or blobs(100, 2)),
+        settings(**options),
+        seed=seed,
     )
     return model, record
 
@@ -96,7 +105,7 @@ def test_one_update_is_adamw_by_hand_on_clipped_gradients():
     train(
         model,
         examples,
-        validation,
+        on(validation),
         settings(**options, batch_size=8, learning_rate=rate),
         seed=0,
     )
@@ -148,7 +157,7 @@ def test_an_epoch_sees_every_example_once():
     model = Sees()
     model.seen = []
     examples = TensorExamples(blobs(24)[:] | {"index": torch.arange(24)})
-    train(model, examples, examples, settings(steps=6, batch_size=8), seed=0)
+    train(model, examples, on(examples), settings(steps=6, batch_size=8), seed=0)
     first, second = torch.cat(model.seen).split(24)
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(24))
     assert not torch.equal(first, second)
@@ -170,7 +179,7 @@ def test_progress_is_told_about_every_update():
     train(
         Linear(),
         blobs(20),
-        blobs(20),
+        on(blobs(20)),
         settings(steps=3),
         seed=0,
         progress=lambda done, of: seen.append((done, of)),
@@ -182,14 +191,14 @@ def test_training_on_nothing_or_into_nan_is_refused():
     nothing = TensorExamples(
         {"input": torch.zeros(0, 4), "label": torch.zeros(0, dtype=torch.int64)}
     )
-    for pair in ((nothing, blobs(5)), (blobs(5), nothing)):
+    for examples, validation in ((nothing, blobs(5)), (blobs(5), nothing)):
         with pytest.raises(InputError, match="needs examples"):
-            train(Linear(), *pair, settings(), seed=0)
+            train(Linear(), examples, on(validation), settings(), seed=0)
     broken = TensorExamples(
         {"input": torch.full((5, 4), math.nan), "label": torch.ones(5).long()}
     )
     with pytest.raises(InputError, match=r"loss became nan.*learning rate of 0\.05"):
-        train(Linear(), broken, blobs(5), settings(), seed=0)
+        train(Linear(), broken, on(blobs(5)), settings(), seed=0)
 
 
 def test_settings_out_of_range_are_refused():

@@ -1,6 +1,6 @@
 """What a model family offers, so that methods, suites and statistics need no other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,33 +8,74 @@ from torch import Tensor, nn
 
 from mergegrid.errors import LayoutError
 from mergegrid.parameters import Parameters
-from mergegrid.suites.examples import Batch
+from mergegrid.suites.examples import Batch, Examples
 
 
 class Family(Protocol):
     """Makes, stores and opens the models of one family.
 
-    A model is a module whose `forward(batch)` returns log-probabilities
-    [example, label]; training minimizes the mean negative log-probability of the label.
+    A model is a module whose `forward(batch)` returns log-probabilities [example,
+    *position, label], each example's from that example alone: of classes, one set for
+    an example; of tokens, one for each position of its answer, given the tokens before.
+    The gold labels are `batch["label"]` [example, *position], and negative where there
+    is none. A model whose answers are scored by other metrics than accuracy also has
+    what those metrics ask for (`mergegrid.metrics`), and one that pads its inputs has a
+    `token_mask` (`mergegrid.statistics.gram`).
     """
 
     name: str
     """Its name in suites and rows."""
 
-    def create(
-        self, architecture: Mapping[str, Any], prompts: Sequence[str], *, seed: int
-    ) -> nn.Module:
+    def create(self, architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
         """Make a model with random parameters, all of them trainable.
 
         Args:
-            architecture: plain values, as the family reads them.
-            prompts: one for each label.
+            architecture: plain values, as the family reads them; a suite gives them.
             seed: decides the parameters.
 
         Returns:
             The model, ready to be pretrained.
         """
         ...
+
+    def import_model(
+        self, directory: Path, architecture: Mapping[str, Any]
+    ) -> nn.Module:
+        """Open a published model.
+
+        Args:
+            directory: in the format of its hub.
+            architecture: see `create`; what the model is expected to be.
+
+        Returns:
+            The model, all of it trainable.
+
+        Raises:
+            InputError: if it is no model of this family and architecture.
+        """
+        ...
+
+    def import_expert(
+        self, directory: Path, architecture: Mapping[str, Any], pretrained: nn.Module
+    ) -> Parameters:
+        """Open a published expert.
+
+        Args:
+            directory: in the format of its hub.
+            architecture: see `create`.
+            pretrained: what it was fine-tuned from, as loaded.
+
+        Returns:
+            Its merged parameters.
+
+        Raises:
+            InputError: if it is no expert of that pretrained model.
+        """
+        expert = self.import_model(directory, architecture)
+        self.freeze(expert)
+        parameters = self.merged_parameters(expert)
+        self.check_parameters(pretrained, parameters, str(directory))
+        return parameters
 
     def example(self, architecture: Mapping[str, Any]) -> Batch:
         """Make a batch of one blank example, to count what an example costs.
@@ -46,6 +87,19 @@ class Family(Protocol):
             The batch.
         """
         ...
+
+    def encode(self, model: nn.Module, examples: Examples) -> Examples:
+        """Turn a suite's examples into what a model takes.
+
+        Args:
+            model: one of this family, such as its tokenizer is needed.
+            examples: as the suite gives them: tensors already, or texts.
+
+        Returns:
+            Examples whose batches the model's `forward` takes.
+        """
+        del model
+        return examples
 
     def freeze(self, model: nn.Module) -> None:
         """Leave only the merged parameters to be trained, and fix everything else.
@@ -101,15 +155,30 @@ class Family(Protocol):
         Raises:
             LayoutError: if a name or a shape differs; the model is left as it was.
         """
+        self.check_parameters(model, parameters, "the given parameters")
+        for name, tensor in self.merged_parameters(model).items():
+            tensor.copy_(parameters[name])
+
+    def check_parameters(
+        self, model: nn.Module, parameters: Parameters, given: str
+    ) -> None:
+        """Check that values fit a model's merged parameters.
+
+        Args:
+            model: a loaded model.
+            parameters: values by name.
+            given: what they are, for messages.
+
+        Raises:
+            LayoutError: if a name or a shape differs.
+        """
         own = self.merged_parameters(model)
         for name in sorted(own.keys() ^ parameters.keys()):
-            where = "the model" if name in own else "the given parameters"
+            where = "the model" if name in own else given
             raise LayoutError(f"Only {where} has the parameter {name!r}.")
         for name, tensor in own.items():
             if tensor.shape != parameters[name].shape:
                 raise LayoutError(
                     f"{name!r} has shape {tuple(tensor.shape)} in the model, but "
-                    f"{tuple(parameters[name].shape)} in the given parameters."
+                    f"{tuple(parameters[name].shape)} in {given}."
                 )
-        for name, tensor in own.items():
-            tensor.copy_(parameters[name])

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from open_clip.transformer import ResidualAttentionBlock
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,20 +59,18 @@ class ClipClassifier(nn.Module):
 
     Args:
         architecture: open_clip's model configuration: `embed_dim`, `vision_cfg` and
-            `text_cfg`; the size of the vocabulary and the length of the context are
-            taken from the prompts.
-        prompts: one for each label.
+            `text_cfg`; and `prompts`, one for each label, from which the size of the
+            vocabulary and the length of the context are taken.
     """
 
     tokens: Tensor
     head: Tensor | None
 
-    def __init__(self, architecture: Mapping[str, Any], prompts: Sequence[str]) -> None:
+    def __init__(self, architecture: Mapping[str, Any]) -> None:
         super().__init__()
         self.architecture = dict(architecture)
-        self.prompts = tuple(prompts)
         with torch.device("cpu"):  # so that sizes are known on the meta device too
-            tokens = tokenize(prompts)
+            tokens = tokenize(architecture["prompts"])
         towers = open_clip.CustomTextCLIP(
             embed_dim=architecture["embed_dim"],
             vision_cfg=CLIPVisionCfg(**architecture["vision_cfg"]),
@@ -134,6 +132,7 @@ class _Architecture(BaseModel):
     embed_dim: int
     vision_cfg: dict[str, Any]
     text_cfg: dict[str, Any]
+    prompts: list[str] = Field(min_length=1)
 
 
 class OpenClip(Family):
@@ -141,26 +140,45 @@ class OpenClip(Family):
 
     name = "open_clip"
 
-    def create(
-        self, architecture: Mapping[str, Any], prompts: Sequence[str], *, seed: int
-    ) -> ClipClassifier:
+    def create(self, architecture: Mapping[str, Any], *, seed: int) -> ClipClassifier:
         """Make a model with random parameters, all of them trainable.
 
         Args:
             architecture: see `ClipClassifier`.
-            prompts: one for each label.
             seed: decides the parameters.
 
         Returns:
             The model, ready to be pretrained.
 
         Raises:
-            InputError: if the architecture is not one, or there are no prompts.
+            InputError: if the architecture is not one, or has no prompts.
         """
-        _check(architecture, prompts)
+        _check(architecture)
         with torch.random.fork_rng(devices=[]):  # open_clip draws from the global one
             torch.default_generator.manual_seed(seed)
-            return ClipClassifier(architecture, prompts)
+            return ClipClassifier(architecture)
+
+    def import_model(
+        self, directory: Path, architecture: Mapping[str, Any]
+    ) -> ClipClassifier:
+        """Open a published model.
+
+        Args:
+            directory: as `save` writes it.
+            architecture: see `ClipClassifier`.
+
+        Returns:
+            The model, all of it trainable.
+
+        Raises:
+            InputError: if it is no such model.
+        """
+        model = self.load(directory)
+        if model.architecture != dict(architecture):
+            raise InputError(f"{directory} holds a model of another architecture.")
+        model.head = None
+        model.requires_grad_(requires_grad=True)
+        return model
 
     def example(self, architecture: Mapping[str, Any]) -> Batch:
         """Make a batch of one blank example.
@@ -206,8 +224,7 @@ class OpenClip(Family):
         save_file(parameters, directory / PARAMETERS_FILE)
         configuration = {
             "family": self.name,
-            "model_cfg": model.architecture,
-            "prompts": model.prompts,
+            "architecture": model.architecture,
         }
         text = json.dumps(configuration, indent=2, sort_keys=True, ensure_ascii=False)
         (directory / CONFIGURATION_FILE).write_text(text + "\n", encoding="utf-8")
@@ -234,9 +251,9 @@ class OpenClip(Family):
                 f"{path} is for the family {configuration.get('family')!r}, "
                 f"not {self.name!r}."
             )
-        _check(configuration["model_cfg"], configuration["prompts"])
+        _check(configuration["architecture"])
         with torch.random.fork_rng(devices=[]):  # leave the global generator alone
-            model = ClipClassifier(configuration["model_cfg"], configuration["prompts"])
+            model = ClipClassifier(configuration["architecture"])
         parameters = load_file(directory / PARAMETERS_FILE)
         missing = sorted(model.state_dict().keys() ^ parameters.keys())
         if missing:
@@ -255,7 +272,7 @@ def _own(model: nn.Module) -> ClipClassifier:
     return model
 
 
-def _check(architecture: Mapping[str, Any], prompts: Sequence[str]) -> None:
+def _check(architecture: Mapping[str, Any]) -> None:
     try:
         checked = _Architecture.model_validate(dict(architecture))
     except ValidationError as error:
@@ -268,8 +285,6 @@ def _check(architecture: Mapping[str, Any], prompts: Sequence[str]) -> None:
         for option in getattr(checked, section):
             if option not in known:
                 raise UnknownNameError(f"option of {section}", option, known)
-    if not prompts:
-        raise InputError("A classifier needs at least one prompt.")
 
 
 FAMILY = OpenClip()

@@ -9,10 +9,10 @@ from torch.func import functional_call, vjp, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from mergegrid.errors import InputError, NonFiniteError
+from mergegrid.likelihood import Positions
 from mergegrid.models.linear_inputs import linear_weights
-from mergegrid.randomness import uniform
 from mergegrid.statistics.gram import count_tokens
-from mergegrid.statistics.labels import Variant, label_directions
+from mergegrid.statistics.labels import LabelDraws, Variant, label_directions
 from mergegrid.statistics.measuring import (
     Examples,
     batches,
@@ -32,6 +32,7 @@ def diagonal_fisher(
     *,
     variant: Variant = "sampled",
     limit: int | None = 1000,
+    positions: Positions = "mean",
     seed: int = 0,
     batch_size: int = 64,
 ) -> dict[str, Tensor]:
@@ -45,15 +46,20 @@ def diagonal_fisher(
 
     The expectation of `sampled` is `exact`, which takes a backward pass for every label
     instead of one. `empirical` is no estimate of the Fisher information, but what the
-    Realistic Evaluation paper's code computes.
+    Realistic Evaluation paper's code computes. Where an answer has several positions,
+    log p(y|x) is the mean or the sum over them, and `sampled` draws the label of each
+    given the gold labels before it.
 
     Args:
-        model: its `forward` takes a batch and gives log-probabilities [example, label];
-            measured in evaluation mode. A sum over the uses of a tied parameter is
-            squared, not each use.
+        model: its `forward` takes a batch and gives log-probabilities [example,
+            *position, label]; measured in evaluation mode. A sum over the uses of a
+            tied parameter is squared, not each use.
         examples: the expert's own; `label` is used by `empirical` alone.
         variant: which labels gradients are taken for.
         limit: use at most so many examples, drawn at random; None for all.
+        positions: whether the positions of an answer are averaged, as in training, or
+            added up; with the mean, the information of an answer of L positions is
+            1/L^2 of the sum's.
         seed: decides which examples and labels are drawn. The draw of an example's
             label depends on nothing else.
         batch_size: how many at a time; fewer if their gradients would not fit into
@@ -64,7 +70,8 @@ def diagonal_fisher(
         taken in float32 or better and summed in float64.
 
     Raises:
-        InputError: if no parameter requires gradients.
+        InputError: if no parameter requires gradients, or `exact` is asked for where an
+            answer has several positions.
         NonFiniteError: if a gradient is NaN or infinite.
 
     Source:
@@ -72,7 +79,7 @@ def diagonal_fisher(
         2022, arXiv:2111.09832, Equation 3 and Section 3.
     """
     chosen = choose_examples(examples, limit=limit, seed=seed)
-    draws = uniform(seed, "", "labels", (len(examples),))
+    draws = LabelDraws(seed, len(examples))
     parameters = _trainable(model)
     entries = sum(parameter.numel() for parameter in parameters.values())
     batch_size = max(1, min(batch_size, GRADIENT_ENTRIES // entries))
@@ -82,13 +89,23 @@ def diagonal_fisher(
     }
 
     def squared_scores(inputs: Batch, draw: Tensor) -> dict[str, Tensor]:
-        def log_probabilities(given: Mapping[str, Tensor]) -> Float[Tensor, " label"]:
+        def log_probabilities(
+            given: Mapping[str, Tensor],
+        ) -> Float[Tensor, "*position label"]:
             batch = {name: tensor.unsqueeze(0) for name, tensor in inputs.items()}
             return functional_call(model, dict(given), (batch,)).squeeze(0)
 
         outputs, pull_back, *_ = vjp(log_probabilities, parameters)
         squares: dict[str, Tensor] = {}
-        for direction in label_directions(outputs.detach(), inputs, draw, variant):
+        directions = label_directions(
+            outputs.detach(),
+            inputs,
+            draw,
+            variant,
+            axes=inputs["label"].ndim,
+            positions=positions,
+        )
+        for direction in directions:
             (scores,) = pull_back(direction)
             for name, score in scores.items():
                 square = (score if score.dtype == torch.float64 else score.float()) ** 2
@@ -100,7 +117,7 @@ def diagonal_fisher(
         for indices, batch in batches(
             examples, chosen, batch_size=batch_size, device=device
         ):
-            squares = vmap(squared_scores)(batch, draws[indices].to(device))
+            squares = vmap(squared_scores)(batch, draws.of(indices, batch))
             for name, total in totals.items():
                 total.add_(squares[name].sum(dim=0))
     for name, total in totals.items():
@@ -138,11 +155,11 @@ def fisher_flops(
             outputs = model(batch)
         with FlopCounterMode(display=False) as backward:
             torch.autograd.grad(
-                outputs[0, 0],
+                outputs.flatten()[0],
                 [p for p in model.parameters() if p.requires_grad],
                 allow_unused=True,
             )
-    passes = outputs.shape[1] if variant == "exact" else 1
+    passes = outputs.shape[-1] if variant == "exact" else 1
     for_each_label = backward.get_total_flops() + 2 * entries
     layers = linear_weights(model)
     paper = sum(

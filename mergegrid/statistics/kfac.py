@@ -11,10 +11,10 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.flop_counter import FlopCounterMode
 
 from mergegrid.errors import NonFiniteError
+from mergegrid.likelihood import Positions
 from mergegrid.models.linear_inputs import linear_weights, record_linear_outputs
-from mergegrid.randomness import uniform
 from mergegrid.statistics.gram import MasksTokens
-from mergegrid.statistics.labels import Variant, label_directions
+from mergegrid.statistics.labels import LabelDraws, Variant, label_directions
 from mergegrid.statistics.measuring import (
     Examples,
     batches,
@@ -33,6 +33,7 @@ def output_gradient_grams(
     *,
     variant: Variant = "sampled",
     limit: int | None = 1000,
+    positions: Positions = "mean",
     seed: int = 0,
     batch_size: int = 64,
 ) -> dict[str, Tensor]:
@@ -51,12 +52,14 @@ def output_gradient_grams(
     A layer that is used several times has the tokens of all uses, as it has for G.
 
     Args:
-        model: its `forward` takes a batch and gives log-probabilities [example, label],
-            each example's from that example alone; measured in evaluation mode. If it
-            has a `token_mask`, as in `MasksTokens`, that leaves padding out.
+        model: its `forward` takes a batch and gives log-probabilities [example,
+            *position, label], each example's from that example alone; measured in
+            evaluation mode. If it has a `token_mask`, as in `MasksTokens`, that leaves
+            padding out.
         examples: the expert's own; `label` is used by `empirical` alone.
         variant: which labels gradients are taken for.
         limit: use at most so many examples, drawn at random; None for all.
+        positions: see `diagonal_fisher`.
         seed: decides which examples and labels are drawn, the same ones as for
             `diagonal_fisher`.
         batch_size: how many at a time; the result does not depend on it.
@@ -78,8 +81,8 @@ def output_gradient_grams(
         model,
         examples,
         choose_examples(examples, limit=limit, seed=seed),
-        uniform(seed, "", "labels", (len(examples),)),
-        variant,
+        LabelDraws(seed, len(examples)),
+        _Sums(model, variant, positions),
         batch_size,
     )
     for name, matrix in sums.products.items():
@@ -117,9 +120,10 @@ def output_gradient_flops(
         each layer.
     """
     used = len(choose_examples(examples, limit=limit, seed=0))
-    draws = torch.zeros(len(examples))
+    draws = LabelDraws(0, len(examples))
     with PlainAttention(), FlopCounterMode(display=False) as counter:
-        sums = _accumulate(model, examples, torch.arange(1), draws, variant, 1)
+        sums = _Sums(model, variant, "mean")
+        sums = _accumulate(model, examples, torch.arange(1), draws, sums, 1)
     layers = linear_weights(model)
     paper = sum(
         4 * n * layers[name][1] ** 2 * layers[name][0]
@@ -132,16 +136,15 @@ def _accumulate(
     model: nn.Module,
     examples: Examples,
     chosen: Tensor,
-    draws: Tensor,
-    variant: Variant,
+    draws: LabelDraws,
+    sums: "_Sums",
     batch_size: int,
 ) -> "_Sums":
-    sums = _Sums(model, variant)
     with evaluation_mode(model) as device, record_linear_outputs(model, sums.record):
         for indices, batch in batches(
             examples, chosen, batch_size=batch_size, device=device
         ):
-            sums.add(batch, draws[indices].to(device))
+            sums.add(batch, draws.of(indices, batch))
     return sums
 
 
@@ -162,11 +165,14 @@ class _Use(NamedTuple):
 class _Sums:
     """Sums over tokens, which grow batch by batch."""
 
-    def __init__(self, model: nn.Module, variant: Variant) -> None:
+    def __init__(
+        self, model: nn.Module, variant: Variant, positions: Positions
+    ) -> None:
         self.products: dict[str, Float[Tensor, "d_out d_out"]] = {}
         self.tokens: dict[str, int] = {}
         self._model = model
         self._variant: Variant = variant
+        self._positions: Positions = positions
         self._batch: Batch = {}
         self._uses: list[_Use] = []
 
@@ -195,7 +201,12 @@ class _Sums:
             return
         # Examples do not interact: the gradient of their sum is that of each of them.
         for direction in label_directions(
-            outputs.detach(), batch, draws, self._variant
+            outputs.detach(),
+            batch,
+            draws,
+            self._variant,
+            axes=batch["label"].ndim - 1,
+            positions=self._positions,
         ):
             gradients = _gradients(outputs, edges, direction)
             for use, gradient in zip(self._uses, gradients, strict=True):

@@ -7,5 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from mergegrid.suites.glyphs import Glyphs
+from mergegrid.suites.suite import Suite
 
-SUITES: Mapping[str, type[Glyphs]] = MappingProxyType({"glyphs": Glyphs})
+SUITES: Mapping[str, type[Suite]] = MappingProxyType({"glyphs": Glyphs})

@@ -7,8 +7,11 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from mergegrid.suites.padding import join
+
 Batch: TypeAlias = dict[str, Tensor]
-"""Inputs by name, `label` among them; the first axis of each counts examples."""
+"""Inputs by name; the first axis of each counts examples. `label` [example, *position]
+among them is what a model is trained to answer, negative where there is nothing to."""
 
 
 class Examples(Protocol):
@@ -53,7 +56,7 @@ class Concatenation:
     """Several sets of examples, one after the other, read only where asked for.
 
     Args:
-        parts: the sets; all have the same inputs.
+        parts: the sets; all have the same inputs, of sizes that may differ.
 
     Raises:
         ValueError: if there are no parts.
@@ -86,6 +89,6 @@ class Concatenation:
             return self._parts[0][:0]
         order = torch.cat(places).argsort()
         return {
-            name: torch.cat([piece[name] for piece in pieces])[order]
+            name: join(name, [piece[name] for piece in pieces])[order]
             for name in pieces[0]
         }

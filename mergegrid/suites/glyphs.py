@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Generator, Tensor
@@ -32,7 +32,7 @@ from mergegrid.suites.glyph_characters import (
     masks,
 )
 from mergegrid.suites.glyph_styles import STYLES, draw
-from mergegrid.suites.suite import Progress, Split, Task
+from mergegrid.suites.suite import Progress, Split, Suite, Task
 
 DOMAINS = tuple(STYLES)
 
@@ -48,10 +48,8 @@ PRETRAINING = ("pretraining", "pretraining_validation")
 """Parts of the data that no task owns: to pretrain on, and to stop early by."""
 
 
-class Glyphs(BaseModel):
+class Glyphs(Suite):
     """Characters in categories, drawn in the styles of six domains."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seed: int = Field(default=0, ge=0, description="seed of everything drawn")
     categories: int = Field(
@@ -134,14 +132,6 @@ class Glyphs(BaseModel):
         """The model family that its models belong to."""
         return "open_clip"
 
-    def options(self) -> dict[str, Any]:
-        """Spell all its options out, defaults included.
-
-        Returns:
-            Plain values by name, fit for a key.
-        """
-        return self.model_dump(mode="json")
-
     def tasks(self) -> tuple[Task, ...]:
         """List the tasks.
 
@@ -173,9 +163,15 @@ class Glyphs(BaseModel):
         """Describe the model: a small vision transformer and a smaller text tower.
 
         Returns:
-            open_clip's model configuration.
+            open_clip's model configuration, and every class by the Unicode name of its
+            character as a prompt, category after category.
         """
         return {
+            "prompts": [
+                class_name(character)
+                for category in self._categories()
+                for character in self._characters(category)
+            ],
             "embed_dim": 64,
             "vision_cfg": {
                 "image_size": self.image_size,
@@ -186,18 +182,6 @@ class Glyphs(BaseModel):
             },
             "text_cfg": {"width": 64, "heads": 2, "layers": 1},
         }
-
-    def classes(self) -> tuple[str, ...]:
-        """List every class by the Unicode name of its character.
-
-        Returns:
-            The prompts, category after category.
-        """
-        return tuple(
-            class_name(character)
-            for category in self._categories()
-            for character in self._characters(category)
-        )
 
     def counts(self) -> dict[str, int]:
         """Count the images of every part of the data.

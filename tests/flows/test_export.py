@@ -111,7 +111,7 @@ def test_the_scale_that_was_chosen_is_exported(workspace, ask, tmp_path):
     entry = workspace.steps.scored[key]
     ask("export", key, tmp_path / "out", "--root", workspace.root.url)
     merged = workspace.family.load(tmp_path / "out").state_dict()
-    pretrained = workspace.parameters(workspace.steps.pretrain.key)
+    pretrained = workspace.parameters(workspace.steps.pretrained.key)
     experts = [workspace.parameters(of) for of in entry.models.values()]
     for name, start in pretrained.items():
         change = sum(expert[name].double() - start.double() for expert in experts)

@@ -21,7 +21,7 @@ SUITE = SUITES["glyphs"](
 
 
 def create(seed=0):
-    return FAMILY.create(SUITE.architecture(), SUITE.classes(), seed=seed)
+    return FAMILY.create(SUITE.architecture(), seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_it_is_what_open_clip_computes():
     theirs.load_state_dict(model.state_dict())
     inputs = batch()
     pixels = (inputs["image"].float() / 255 - 0.5) / 0.25
-    logits, _ = theirs.get_logits(pixels, tokenize(SUITE.classes()))
+    logits, _ = theirs.get_logits(pixels, tokenize(SUITE.architecture()["prompts"]))
     torch.testing.assert_close(model(inputs), logits.log_softmax(dim=-1))
 
 
@@ -180,11 +180,11 @@ def test_an_unknown_family_or_option_is_named():
     architecture = SUITE.architecture()
     architecture["vision_cfg"] = architecture["vision_cfg"] | {"widht": 3}
     with pytest.raises(UnknownNameError, match=r"vision_cfg 'widht'.*'width'"):
-        FAMILY.create(architecture, SUITE.classes(), seed=0)
+        FAMILY.create(architecture, seed=0)
     with pytest.raises(InputError, match=r"embed_dim: field required"):
-        FAMILY.create({"vision_cfg": {}, "text_cfg": {}}, SUITE.classes(), seed=0)
-    with pytest.raises(InputError, match="at least one prompt"):
-        FAMILY.create(SUITE.architecture(), [], seed=0)
+        FAMILY.create({"vision_cfg": {}, "text_cfg": {}}, seed=0)
+    with pytest.raises(InputError, match=r"prompts: .*at least 1 item"):
+        FAMILY.create(SUITE.architecture() | {"prompts": []}, seed=0)
 
 
 def test_directories_without_this_model_are_refused(stored, tmp_path):

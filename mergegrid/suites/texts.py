@@ -1,0 +1,45 @@
+"""Texts: questions with their answers, which a language family turns into tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Text:
+    """A question and its answers."""
+
+    prompt: str
+    """What the model is given, the template filled in."""
+
+    answers: tuple[str, ...]
+    """Acceptable answers; the first is what a model is trained to give."""
+
+    choices: tuple[str, ...] = ()
+    """What the answer is chosen among, `answers[0]` being one of them; empty where it
+    is free text."""
+
+    template: int = 0
+    """Which of the task's prompt templates it was made with."""
+
+
+class Texts:
+    """Questions in a fixed order.
+
+    Args:
+        texts: the questions.
+    """
+
+    def __init__(self, texts: Sequence[Text]) -> None:
+        self._texts = tuple(texts)
+
+    def __len__(self) -> int:
+        """Count the questions."""
+        return len(self._texts)
+
+    def __getitem__(self, indices: Tensor | slice) -> tuple[Text, ...]:
+        """Give some of the questions, in the order asked for."""
+        if isinstance(indices, slice):
+            return self._texts[indices]
+        return tuple(self._texts[index] for index in indices.tolist())
