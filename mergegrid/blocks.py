@@ -214,11 +214,15 @@ class Block:
                 kept = marks[key][:, self._within].view(change.shape)
                 self._found[key] = change.where(kept, 0)
             elif method.sparsify is not None:
-                tensors = [
-                    self.uniform() if argument == "uniform" else self.raw_task_vectors()
-                    for argument in method.sparsify_arguments
-                ]
-                self._found[key] = method.sparsify(*tensors, **given)
+                found = {
+                    "task_vectors": self.raw_task_vectors,
+                    "uniform": self.uniform,
+                }
+                tensors = [found[name]() for name in method.sparsify_arguments]
+                shape = tensors[0].shape
+                if method.by_rows:
+                    tensors = [self._in_rows(tensor) for tensor in tensors]
+                self._found[key] = method.sparsify(*tensors, **given).view(shape)
         return self._found[key]
 
     def magnitudes(self, method: Method, options: Mapping[str, Option]) -> Tensor:
@@ -283,6 +287,11 @@ class Block:
         if not bool((first == reference.reshape(-1)[:16]).all()):
             return False
         return bool((experts == reference).all())
+
+    def _in_rows(self, tensor: Tensor) -> Tensor:
+        *_, length = 1, *self._piece.shape
+        rows = (self.stop - self.start) // max(length, 1)
+        return tensor.view(len(tensor), rows, length)
 
     def _expert(self, number: int) -> Tensor:
         row = self._rows["experts"][number][self._within]

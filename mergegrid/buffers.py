@@ -77,6 +77,11 @@ class Buffers:
             while sum(map(len, self._waiting)) > self._kept:
                 self._waiting.pop(0)
 
+    def let_go(self) -> None:
+        """Give what waits to be used again back to the system."""
+        with self._lock:
+            self._waiting.clear()
+
     def _take(self, size: int) -> mmap.mmap:
         with self._lock:
             for number, memory in enumerate(self._waiting):

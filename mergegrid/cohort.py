@@ -4,7 +4,7 @@ It knows the layout and reads pieces; what is computed from them is `mergegrid.p
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -17,7 +17,7 @@ from mergegrid.errors import InputError, MissingPrerequisiteError
 from mergegrid.layout import Vocabulary, make_layout
 from mergegrid.measured import ARGUMENTS, Measured, Statistics, is_covered
 from mergegrid.methods.method import Method, Recipe
-from mergegrid.pieces import Piece, Span, read_ahead, spans
+from mergegrid.pieces import Piece, Span, read_ahead, rounded, spans
 from mergegrid.reading import Reading
 from mergegrid.running_statistics import RunningVariance
 from mergegrid.sources import InMemory, Source
@@ -181,7 +181,7 @@ class Cohort:
             (
                 name,
                 self.layout.entries(name),
-                any(self.needs_whole(variant, name) for variant in variants),
+                max((self._unit(variant, name) for variant in variants), default=1),
             )
             for name, variants in variants_of.items()
         )
@@ -222,6 +222,7 @@ class Cohort:
         self,
         piece: Piece,
         ties_left: dict[TrimKey, Tensor],
+        variants: Iterable[Variant] = (),
         *,
         one_by_one: bool = False,
     ) -> Iterator[Block]:
@@ -230,12 +231,16 @@ class Cohort:
         Args:
             piece: the piece.
             ties_left: see `Block`.
+            variants: the merges that they are for, where these may take rows.
             one_by_one: see `Reading.block`.
 
         Yields:
             The blocks, in order.
         """
-        span, step = piece.span, self.reading.block(one_by_one=one_by_one)
+        span = piece.span
+        shape = self.layout.shapes[span.name]
+        unit = max((variant.row_unit(shape) for variant in variants), default=1)
+        step = rounded(self.reading.block(one_by_one=one_by_one), unit)
         if span.start == span.stop:
             yield Block(self.reading, piece, span.start, span.stop, None, ties_left)
         is_cpu = self.reading.device.type == "cpu"
@@ -257,6 +262,10 @@ class Cohort:
         span = piece.span
         shape = self.layout.shapes[span.name]
         return Block(self.reading, piece, span.start, span.stop, shape, ties_left)
+
+    def _unit(self, variant: Variant, name: str) -> int:
+        shape = self.layout.shapes[name]
+        return variant.unit(shape) if self.covers(variant, name) else 1
 
     def _arguments(self, name: str, variants: Sequence[Variant]) -> list[str]:
         wanted = {"experts"}

@@ -12,12 +12,13 @@ from mergegrid.sources import Source
 from mergegrid.surveying import asks_for_norms
 from mergegrid.variant import Variant
 
-WORKING_COPIES = 10
-"""Float32 copies of an expert's parameter that a method holds at a time if a tensor is
-more to it than its entries. Measured: 6 to 17, most with those that decompose."""
+COPIES = 3
+"""Copies of what they are handed that methods take which see a tensor as a whole, but
+do not say what they take: draws, and what is left of task vectors."""
 
-BLOCKS = 32_000_000
-"""Bytes of the blocks that are merged at a time, and wait to be written."""
+BLOCKS = 48_000_000
+"""Bytes of the blocks that are merged at a time, and wait to be written, and of memory
+that is kept for the next ones."""
 
 
 def count_passes(variant: Variant, *, is_uniform: bool = True) -> int:
@@ -87,12 +88,20 @@ def bytes_to_read(
 
 
 def peak_memory(
-    sources: Iterable[Source], layout: Layout, variants: Mapping[str, Variant]
+    sources: Iterable[Source],
+    measured: Measured,
+    layout: Layout,
+    variants: Mapping[str, Variant],
 ) -> int:
     """Tell about how much memory a merge takes, apart from the program itself.
 
+    Pieces that are read and not given up are within a budget. Where a method sees a
+    tensor as a whole, it is put together from them; then they are given up, and the
+    method takes memory of its own.
+
     Args:
         sources: the experts, and the pretrained model.
+        measured: the statistics.
         layout: of all models.
         variants: parameter to the merge of it.
 
@@ -100,26 +109,36 @@ def peak_memory(
         Bytes.
     """
     models = list(sources)
-    sizes = {
-        name: layout.entries(name)
-        * sum(source.infos[name].dtype.itemsize for source in models)
-        for name in variants
-    }
-    largest = max(sizes.values(), default=0)
-    pieces = min(
-        max(BYTES_AHEAD, int(largest * LARGEST_PIECES_AHEAD)), sum(sizes.values())
-    )
-    if any(variant.is_whole_tensor for variant in variants.values()):
-        pieces += largest  # the one in use, while the next one is read
-    working = max(
-        (
-            4 * layout.entries(name) * WORKING_COPIES * len(variant.members)
-            for name, variant in variants.items()
-            if variant.method.is_whole_tensor(variant.options)
-        ),
-        default=0,
-    )
-    return pieces + working + BLOCKS
+    sizes: dict[str, int] = {}
+    statistics: dict[str, int] = {}
+    for name, variant in variants.items():
+        per_entry = sum(source.infos[name].dtype.itemsize for source in models)
+        sizes[name] = layout.entries(name) * per_entry
+        statistics[name] = _statistic_bytes(measured, layout, variant, name)
+    largest, every = max(sizes.values(), default=0), sum(sizes.values())
+    budget = max(BYTES_AHEAD, int(largest * LARGEST_PIECES_AHEAD))
+    # Statistics are read along with what the budget is for.
+    further = sum(statistics.values()) / max(every, 1)
+    pieces = min(budget, every) * (1 + further)
+    most = pieces
+    for name, variant in variants.items():
+        most = max(most, pieces + _working(layout, variant, name, statistics[name]))
+    return int(most) + BLOCKS
+
+
+def _working(layout: Layout, variant: Variant, name: str, statistics: int) -> int:
+    """Count what is held of one parameter besides what was read."""
+    method, shape = variant.method, layout.shapes[name]
+    experts = len(variant.members)
+    entries = layout.entries(name)
+    if method.mark is not None:
+        return experts * entries  # a byte for each
+    if not method.is_whole_tensor(variant.options) or not is_covered(method, shape):
+        return 0
+    read = 4 * experts * entries + statistics
+    own = COPIES * read if method.memory is None else method.memory(shape, experts)
+    # What was read is given up when it has been put together.
+    return max(read, own)
 
 
 def total_flops(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mergegrid.blocks import Block
+from mergegrid.buffers import BUFFERS
 from mergegrid.cohort import Cohort
 from mergegrid.methods.average import average_of_sum
 from mergegrid.methods.method import Fallback
@@ -71,7 +72,9 @@ def merge_pass(
         }
         if by_entry:
             one_by_one = all(_adds_up(variant) for variant in by_entry.values())
-            for block in cohort.blocks(piece, ties_left, one_by_one=one_by_one):
+            for block in cohort.blocks(
+                piece, ties_left, by_entry.values(), one_by_one=one_by_one
+            ):
                 _merge_block(cohort, block, by_entry, here, emit, stacks)
         by_tensor = {n: v for n, v in variants.items() if n not in by_entry}
         if by_tensor:
@@ -138,6 +141,7 @@ def _merge_together(
     assert first.method.merge_all is not None, "asked before"
     whole = found.wholes[numbers[0]]
     tensors = [stacked(each, blocks, first, whole) for each in first.method.arguments]
+    _make_room(blocks)
     recipes = [_merge_options(variants[number]) for number in numbers]
     with _timed(found.seconds, numbers):
         results = first.method.merge_all(*tensors, recipes=recipes)
@@ -201,7 +205,15 @@ def _call(block: Block, variant: Variant, whole: Whole) -> Tensor:
         block.argument(argument, variant, whole)
         for argument in variant.method.arguments
     ]
+    _make_room([block])
     return variant.method.merge(*tensors, **_merge_options(variant))
+
+
+def _make_room(blocks: Sequence[Block]) -> None:
+    # What was read of a whole parameter has been put together, and is not needed while
+    # that is worked on, which may take several times as much.
+    if any(block.is_last for block in blocks):
+        BUFFERS.let_go()
 
 
 def _merge_options(variant: Variant) -> dict[str, Option]:

@@ -49,21 +49,36 @@ class Piece:
     of marking them; filled in where it is asked for."""
 
 
-def spans(names: Iterable[tuple[str, int, bool]]) -> Iterator[Span]:
+def spans(names: Iterable[tuple[str, int, int]]) -> Iterator[Span]:
     """Cut parameters into spans.
 
     Args:
-        names: each parameter, its number of entries, and whether it must stay whole.
+        names: each parameter, its number of entries, and how many of them, counted from
+            the first, must stay together.
 
     Yields:
         The spans, in order.
     """
-    for name, entries, is_whole in names:
-        if is_whole or entries <= ENTRIES:
+    for name, entries, unit in names:
+        if entries <= ENTRIES:
             yield Span(name, 0, entries)
             continue
-        for start in range(0, entries, ENTRIES):
-            yield Span(name, start, min(start + ENTRIES, entries))
+        step = rounded(ENTRIES, unit)
+        for start in range(0, entries, step):
+            yield Span(name, start, min(start + step, entries))
+
+
+def rounded(entries: int, unit: int) -> int:
+    """Round a number of entries to what must stay together.
+
+    Args:
+        entries: the number.
+        unit: how many must stay together, at least one.
+
+    Returns:
+        A multiple of the unit, no larger unless the unit is.
+    """
+    return max(entries // unit, 1) * unit
 
 
 def read_ahead(

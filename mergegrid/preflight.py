@@ -156,7 +156,7 @@ def _costs(
         bytes_to_read(experts, reference, measured, layout, variants),
         models * sum(info.size for info in infos.values()),
         models * len(plan_shards(infos, inputs.file.most_bytes)),
-        peak_memory([*experts, reference], layout, variants),
+        peak_memory([*experts, reference], measured, layout, variants),
         flops,
         paper_flops,
     )

@@ -108,7 +108,7 @@ def survey_tensor(
             own.trims = _trims(cohort, variant, [variant], lambda: [piece])[0]
     for survey_name, survey in method.surveys.items():
         if survey.is_asked(options) and survey.is_per_tensor(options):
-            for block in _pass_blocks(cohort, variant, piece, {}):
+            for block in _pass_blocks(cohort, [variant], piece, {}):
                 part = _part(block, variant, survey, own)
                 _add(own.surveys, survey_name, survey, part)
     return own
@@ -237,7 +237,7 @@ def _trims(
 
     def magnitudes() -> Iterator[tuple[str, Tensor]]:
         for piece in pieces():
-            for block in _pass_blocks(cohort, variant, piece, {}):
+            for block in _pass_blocks(cohort, [variant], piece, {}):
                 found = block.magnitudes(variant.method, variant.options)
                 yield block.name, found.reshape(len(found), -1)
 
@@ -250,14 +250,14 @@ def _trims(
 
 def _pass_blocks(
     cohort: Cohort,
-    variant: Variant,
+    variants: Sequence[Variant],
     piece: Piece,
     ties_left: dict[TrimKey, Tensor],
 ) -> Iterator[Block]:
-    if variant.method.is_whole_tensor(variant.options):
+    if any(variant.method.is_whole_tensor(variant.options) for variant in variants):
         yield cohort.whole_block(piece, ties_left)
     else:
-        yield from cohort.blocks(piece, ties_left)
+        yield from cohort.blocks(piece, ties_left, variants)
 
 
 def _take_surveys(
@@ -309,8 +309,9 @@ def _survey_pass(
             }
             if not now:
                 continue
-            any_of_them = next(iter(now.values()))
-            for block in _pass_blocks(cohort, any_of_them, piece, ties_left[is_whole]):
+            together = [*now.values()]
+            blocks = _pass_blocks(cohort, together, piece, ties_left[is_whole])
+            for block in blocks:
                 for number, variant in now.items():
                     name = asked[number][1]
                     survey = variant.method.surveys[name]

@@ -1,5 +1,6 @@
 """Variants: what tells one merge of a cohort from another, and what they may share."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from mergegrid.methods import get_method
 from mergegrid.methods.method import Method, Need, Recipe
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import check_number_of_values, spread
+from mergegrid.randomness import NUMBERS_PER_COUNT
 from mergegrid.statistics.trim import TrimThreshold
 
 TrimKey = tuple[object, ...]
@@ -42,6 +44,33 @@ class Variant:
                 for survey in method.surveys.values()
             )
         )
+
+    def unit(self, shape: tuple[int, ...]) -> int:
+        """Tell how many entries of a parameter must be read together.
+
+        Args:
+            shape: the parameter's.
+
+        Returns:
+            One; all where it is needed as a whole; or `row_unit`.
+        """
+        if self.is_whole_tensor:
+            return max(math.prod(shape), 1)
+        return self.row_unit(shape)
+
+    def row_unit(self, shape: tuple[int, ...]) -> int:
+        """Tell how many entries of a parameter must be in a block together.
+
+        Args:
+            shape: the parameter's.
+
+        Returns:
+            One; where the method takes rows, those of as many as the generator can
+            begin to draw after.
+        """
+        if self.method.by_rows and shape and shape[-1]:
+            return math.lcm(shape[-1], NUMBERS_PER_COUNT)
+        return 1
 
     @property
     def reads_pretrained(self) -> bool:

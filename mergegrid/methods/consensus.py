@@ -89,7 +89,7 @@ METHOD = Method(
     name="consensus",
     title="Consensus",
     merge=consensus,
-    version=1,
+    version=2,
     source='Wang et al., "Localizing task information for improved model merging and '
     'compression", ICML 2024, arXiv:2405.07813, eq. 8 and 9',
     flops=consensus_flops,

@@ -168,7 +168,7 @@ METHOD = Method(
     name="dare",
     title="DARE",
     merge=task_arithmetic,
-    version=2,
+    version=3,
     source='Yu et al., "Language models are Super Mario: absorbing abilities from '
     'homologous models as a free lunch", ICML 2024, arXiv:2311.03099',
     flops=dare_flops,

@@ -70,7 +70,7 @@ METHOD = Method(
     name="dare_ties",
     title="DARE-TIES",
     merge=dare_ties,
-    version=1,
+    version=2,
     source='Yu et al., "Language models are Super Mario: absorbing abilities from '
     'homologous models as a free lunch", ICML 2024, arXiv:2311.03099; merged as in '
     'Yadav et al., "TIES-Merging", NeurIPS 2023, arXiv:2306.01708',

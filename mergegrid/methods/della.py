@@ -281,13 +281,14 @@ METHOD = Method(
     name="della",
     title="DELLA",
     merge=della,
-    version=1,
+    version=2,
     source='Deep, Bhardwaj and Poria, "DELLA-Merging: reducing interference in model '
     'merging through magnitude-based sampling", 2024, arXiv:2406.11617',
     flops=della_flops,
     needs=frozenset({Need.PRETRAINED}),
     sparsify=magnitude_prune,
-    whole_tensor=True,
+    by_rows=True,
+    whole_tensor_if=frozenset({("rescale", "norm")}),
     scale=1.1,
     scope="model",
     sweep=MappingProxyType(

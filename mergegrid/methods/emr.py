@@ -137,7 +137,7 @@ METHOD = Method(
     name="emr",
     title="EMR-merging",
     merge=emr,
-    version=1,
+    version=2,
     source='Huang et al., "EMR-Merging: tuning-free high-performance model merging", '
     "NeurIPS 2024, arXiv:2405.17461, sec. 3",
     flops=emr_flops,

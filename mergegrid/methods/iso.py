@@ -1,5 +1,6 @@
 """Iso-C: the sum of the task vectors, with all singular values alike."""
 
+import math
 from types import MappingProxyType
 
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from mergegrid.methods.singular import (
     mean_value,
     standing,
 )
+from mergegrid.methods.symmetric import eigenvector_bytes
 from mergegrid.methods.tall import summed
 from mergegrid.methods.tsv_m import SCALES
 
@@ -49,8 +51,10 @@ def iso_c(
     """
     total = summed(standing(task_vectors))
     triplets = decompose(total)
-    polar = triplets.to_left() @ triplets.right.mT
-    return assembled(total, mean_value(triplets.values) * polar, task_vectors)
+    inner = triplets.to_left() @ triplets.right.mT
+    inner *= mean_value(triplets.values)
+    del triplets
+    return assembled(total, inner, task_vectors)
 
 
 def iso_c_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
@@ -74,14 +78,30 @@ def iso_c_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int
     return decomposing + products + sums + (experts + 2) * entries
 
 
+def iso_c_memory(shape: tuple[int, ...], experts: int) -> int:
+    """Count the bytes that Iso-C takes besides what it is handed.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+
+    Returns:
+        With n the smaller and m the larger side: 24 n^2 to decompose, and 4 m n for the
+        result.
+    """
+    del experts
+    return eigenvector_bytes(min(shape)) + 4 * math.prod(shape)
+
+
 METHOD = Method(
     name="iso_c",
     title="Iso-C",
     merge=iso_c,
-    version=1,
+    version=2,
     source='Marczak et al., "No task left behind: isotropic model merging with common '
     'and task-specific subspaces", ICML 2025, arXiv:2502.04959, sec. 4',
     flops=iso_c_flops,
+    memory=iso_c_memory,
     needs=frozenset({Need.PRETRAINED}),
     coverage=Coverage.MATRIX,
     scale=1.0,

@@ -5,7 +5,6 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Annotated
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -22,6 +21,7 @@ from mergegrid.methods.singular import (
     polar_flops,
     standing,
 )
+from mergegrid.methods.symmetric import eigenvector_bytes
 from mergegrid.methods.tall import Tall, side_by_side, stored, summed, without
 from mergegrid.methods.tsv_m import SCALES
 
@@ -67,22 +67,22 @@ def iso_cts(
     rank = int((common.values > 0).sum())
     specific_rank = task_rank(rank, experts, common_fraction)
     common_rank = rank - experts * specific_rank
-    common = Triplets(common.right[:, :common_rank], common.values[:common_rank])
-    parts, chosen = [total.product(common.to_left())], [common]
+    # What is not common makes room for what is each one's own.
+    every = common.between(0, rank)
+    common = every.between(0, common_rank)
     is_turned = vectors.shape != task_vectors.shape
-    for vector in vectors if specific_rank > 0 else ():
+    parts = [common.left(total)]
+    for expert, vector in enumerate(vectors if specific_rank > 0 else ()):
         whole = stored(vector)
         own = rest(whole, total, common, is_turned=is_turned)
+        start = common_rank + expert * specific_rank
+        mine = every.between(start, start + specific_rank)
         floor = NEGLIGIBLE * whole.norm()
-        found = decompose(own, count=specific_rank, floor=floor)
-        parts.append(own.product(found.to_left()))
-        chosen.append(found)
+        mine.copy_(decompose(own, count=specific_rank, floor=floor))
+        parts.append(mine.left(own))
         del own
-    left = side_by_side(parts)
-    mean = mean_value(torch.cat([triplets.values for triplets in chosen]))
-    right = torch.cat([triplets.right for triplets in chosen], dim=1)
-    del common, chosen
-    return orthogonalized(left, mean, right, task_vectors)
+    left, mean = side_by_side(parts), mean_value(every.values)
+    return orthogonalized(left, mean, every.right, task_vectors)
 
 
 def rest(vector: Tall, total: Tall, common: Triplets, *, is_turned: bool) -> Tall:
@@ -189,14 +189,32 @@ def rest_flops(
     return taking + images + products + 6 * (experts - 1) * entries
 
 
+def iso_cts_memory(shape: tuple[int, ...], experts: int) -> int:
+    """Count the bytes that Iso-CTS takes besides what it is handed.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+
+    Returns:
+        With n the smaller and m the larger side: 8 n^2 for singular vectors, 8 n^2 for
+        what is common or one side's polar factor, 24 n^2 to decompose; 4 m n for the
+        result.
+    """
+    del experts
+    small = min(shape)
+    return 16 * small**2 + eigenvector_bytes(small) + 4 * math.prod(shape)
+
+
 METHOD = Method(
     name="iso_cts",
     title="Iso-CTS",
     merge=iso_cts,
-    version=1,
+    version=2,
     source='Marczak et al., "No task left behind: isotropic model merging with common '
     'and task-specific subspaces", ICML 2025, arXiv:2502.04959, sec. 4',
     flops=iso_cts_flops,
+    memory=iso_cts_memory,
     needs=frozenset({Need.PRETRAINED}),
     coverage=Coverage.MATRIX,
     scale=1.0,

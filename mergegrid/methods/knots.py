@@ -15,9 +15,10 @@ from mergegrid.methods.singular import (
     decompose,
     decompose_flops,
     found_in,
-    leading_eigenvectors,
+    leading_eigenvectors_,
 )
 from mergegrid.methods.slices import slices
+from mergegrid.methods.symmetric import eigenvector_bytes
 from mergegrid.methods.tall import on_top, side_by_side, stored
 from mergegrid.methods.task_arithmetic import SCALES
 from mergegrid.methods.ties import ties
@@ -125,8 +126,7 @@ def _align_by_outputs(task_vectors: Tensor) -> tuple[Tensor, Restore]:
 def _align_by_inputs(task_vectors: Tensor) -> tuple[Tensor, Restore]:
     # U is task vectors times this, and too large to be held.
     beside = side_by_side([stored(vector) for vector in task_vectors])
-    gram = beside.gram()
-    right = leading_eigenvectors(gram)
+    right = leading_eigenvectors_(beside.gram())
     found = found_in(right, beside.lengths(right), floor=SMALLEST)
     rank = int((found.values > 0).sum())
     to_left = found.to_left()[:, :rank]
@@ -135,10 +135,8 @@ def _align_by_inputs(task_vectors: Tensor) -> tuple[Tensor, Restore]:
     experts, _, d_in = task_vectors.shape
     aligned = task_vectors.new_empty(experts, rank, d_in)
     # Not from V, which has rounding errors where a task vector is zero.
-    for into, products in zip(
-        aligned, gram.view(experts, d_in, len(gram)), strict=True
-    ):
-        stored(products).write(into.mT, to_left)
+    for into, vector in zip(aligned, task_vectors, strict=True):
+        stored(stored(vector).cross(beside)).write(into.mT, to_left)
 
     def restore(merged: Tensor) -> Tensor:
         product = torch.empty_like(task_vectors[0])
@@ -192,8 +190,9 @@ def knots_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
 
     Returns:
         With n the smaller and m the larger of d_out and M d_in, and full rank n:
-        4 m n^2 + 9 n^3 to decompose, 2 n^2 M d_in to align; to go back 2 d_out d_in n,
-        and if M d_in is the smaller, 2 n^2 d_in, 2 n^2 and M sums before; per entry of
+        4 m n^2 + 9 n^3 to decompose, 2 n^2 M d_in to align, and if M d_in is the
+        smaller, 2 m n^2 before; to go back 2 d_out d_in n, and if M d_in is the
+        smaller, 2 n^2 d_in, 2 n^2 and M sums before; per entry of
         n x d_in, M for the mean, or 8M + 1 for TIES: 3M for magnitudes, comparisons and
         masks, M - 1 additions and a sign to elect, 2 for the rule of zero sums, 2M to
         compare signs and mask, 2M - 1 for the mean; per entry of d_out x d_in, M
@@ -207,18 +206,40 @@ def knots_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:
     merging = each * rank * d_in + 2 * entries * rank
     if beside < d_out:
         merging += 2 * rank**2 * d_in + 2 * rank**2 + experts * entries
+        aligning += 2 * d_out * rank**2
     decomposing = decompose_flops(max(d_out, beside), rank)
     return decomposing + aligning + merging + (experts + 2) * entries
+
+
+def knots_memory(shape: tuple[int, ...], experts: int) -> int:
+    """Count the bytes that KnOTS takes besides what it is handed.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+
+    Returns:
+        With n the smaller of d_out and M d_in: 24 n^2 to decompose, or 8 n^2 for the
+        basis, 4 M n d_in for the aligned task vectors and 4 d_out d_in for the result;
+        if M d_in is the smaller, another 16 n d_in.
+    """
+    d_out, d_in = shape
+    small = min(d_out, experts * d_in)
+    aligned = 8 * small**2 + 4 * experts * small * d_in + 4 * d_out * d_in
+    if small < d_out:
+        aligned += 16 * small * d_in
+    return max(eigenvector_bytes(small), aligned)
 
 
 METHOD = Method(
     name="knots",
     title="KnOTS",
     merge=knots,
-    version=1,
+    version=2,
     source='Stoica et al., "Model merging with SVD to tie the KnOTS", ICLR 2025, '
     "arXiv:2410.19735",
     flops=knots_flops,
+    memory=knots_memory,
     needs=frozenset({Need.PRETRAINED}),
     coverage=Coverage.MATRIX,
     scale=0.6,

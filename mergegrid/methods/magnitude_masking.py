@@ -74,7 +74,7 @@ METHOD = Method(
     name="magnitude_masking",
     title="Magnitude Masking",
     merge=magnitude_masking,
-    version=1,
+    version=2,
     source='Wang et al., "Localizing task information for improved model merging and '
     'compression", ICML 2024, arXiv:2405.07813, sec. 6.2',
     flops=magnitude_masking_flops,

@@ -55,7 +55,7 @@ METHOD = Method(
     name="magnitude_pruning",
     title="Magnitude Pruning",
     merge=magnitude_pruning,
-    version=1,
+    version=2,
     source='Wang et al., "Localizing task information for improved model merging and '
     'compression", ICML 2024, arXiv:2405.07813, sec. 6.2',
     flops=magnitude_pruning_flops,

@@ -255,6 +255,21 @@ def mats_paper_flops(shape: tuple[int, ...], experts: int, **options: Option) ->
     )
 
 
+def mats_memory(shape: tuple[int, ...], experts: int) -> int:
+    """Count the bytes that MaTS takes besides what it is handed.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+
+    Returns:
+        With d = d_in and k = d_out: 8 d^2 and 8 k^2 for matrices of the system, 32 d k
+        for four iterates and 4 d k for the result.
+    """
+    del experts
+    return 8 * sum(side**2 for side in shape) + 36 * math.prod(shape)
+
+
 METHOD = Method(
     name="mats",
     title="MaTS",
@@ -264,6 +279,7 @@ METHOD = Method(
     source='Tam et al., "Merging by matching models in task parameter subspaces", '
     "TMLR 2024, arXiv:2312.04339",
     flops=mats_flops,
+    memory=mats_memory,
     paper_flops=mats_paper_flops,
     needs=frozenset({Need.PRETRAINED}),
     needs_if=MappingProxyType(

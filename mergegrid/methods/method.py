@@ -228,11 +228,20 @@ class Method:
     """Whether `merge_all` takes several layers of one shape at once, each by itself:
     [expert, layer, *shape], and [layer, *shape] of what experts share."""
 
+    by_rows: bool = False
+    """Whether `sparsify` takes whole rows, along a parameter's last axis: it is handed
+    [expert, row, entry]."""
+
     whole_tensor: bool = False
     """Whether a tensor is more to it than its entries, so that blocks will not do."""
 
     whole_tensor_if: frozenset[Setting] = frozenset()
     """Settings with which it is."""
+
+    memory: Callable[[tuple[int, ...], int], int] | None = None
+    """Bytes that `merge` takes for one parameter besides what it is handed, at the
+    most and but for a few MB: (shape, experts) -> bytes. Of methods that merge
+    parameters as a whole; None where that is some copies of what they are handed."""
 
     per_task: bool = False
     """Whether it yields one model for each expert's task, instead of one for all."""

@@ -118,7 +118,7 @@ METHOD = Method(
     name="model_stock",
     title="Model Stock",
     merge=model_stock,
-    version=1,
+    version=2,
     source='Jang, Yun and Han, "Model Stock: all we need is just a few fine-tuned '
     'models", ECCV 2024, arXiv:2403.19522',
     flops=model_stock_flops,

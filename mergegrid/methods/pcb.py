@@ -250,7 +250,7 @@ METHOD = Method(
     name="pcb",
     title="PCB-merging",
     merge=pcb,
-    version=1,
+    version=2,
     source='Du et al., "Parameter competition balancing for model merging", NeurIPS '
     "2024, arXiv:2410.02396",
     flops=pcb_flops,

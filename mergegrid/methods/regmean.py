@@ -13,6 +13,7 @@ from torch import Tensor
 from mergegrid.methods.method import Coverage, Method, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.slices import row_slices
+from mergegrid.methods.symmetric import eigenvector_bytes, eigenvectors_
 
 NULL_EIGENVALUE = 1e-7
 """Share of the largest eigenvalue below which a direction counts as never seen: what
@@ -171,7 +172,7 @@ def solve_(
     """Solve X matrix = target for positive semi-definite matrices.
 
     Args:
-        matrix: symmetric, such as a sum of Gram matrices; its diagonal is overwritten.
+        matrix: symmetric, such as a sum of Gram matrices; overwritten.
         target: rows in the span of `matrix`; overwritten by X = target matrix^+, zero
             in directions in which `matrix` is as good as zero.
     """
@@ -205,8 +206,10 @@ def _solve_by_factor_(
     target: Float64[Tensor, "*layer d_out d_in"],
 ) -> None:
     solve = torch.linalg.solve_triangular
-    solve(factor.mT, target, upper=True, left=False, out=target)
-    solve(factor, target, upper=False, left=False, out=target)
+    # PyTorch copies what it solves for.
+    for rows in row_slices(target):
+        half = solve(factor.mT, target[..., rows, :], upper=True, left=False)
+        target[..., rows, :] = solve(factor, half, upper=False, left=False)
 
 
 def _solve_by_eigenvalues_(
@@ -217,7 +220,7 @@ def _solve_by_eigenvalues_(
     count = math.prod(layers)
     every_matrix = matrix.view(count, d_in, d_in)
     for one, rows_of in zip(every_matrix, target.view(count, d_out, d_in), strict=True):
-        values, vectors = torch.linalg.eigh(one)  # in ascending order
+        values, vectors = eigenvectors_(one)
         is_regular = values > NULL_EIGENVALUE * values[-1:]
         inverse = torch.where(is_regular, 1 / values, 0)
         for rows in row_slices(rows_of):
@@ -273,6 +276,24 @@ def regmean_paper_flops(
     return float((experts + 2) * entries * shape[-1] + (3 * experts - 2) * entries)
 
 
+def regmean_memory(shape: tuple[int, ...], experts: int) -> int:
+    """Count the bytes that RegMean takes besides what it is handed.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+
+    Returns:
+        With d = d_in: 16 d^2 for sums and differences of Grams and 16 d d_out for target
+        and average, or 24 d^2 to solve a singular system, 8 d d_out for the target and
+        4 d d_out for the result.
+    """
+    del experts
+    width, entries = shape[1], math.prod(shape)
+    summing = 16 * width**2 + 16 * entries
+    return max(summing, eigenvector_bytes(width) + 12 * entries)
+
+
 METHOD = Method(
     name="regmean",
     title="RegMean",
@@ -282,6 +303,7 @@ METHOD = Method(
     source='Jin et al., "Dataless knowledge fusion by merging weights of language '
     'models", ICLR 2023, arXiv:2212.09849, eq. 2',
     flops=regmean_flops,
+    memory=regmean_memory,
     paper_flops=regmean_paper_flops,
     needs=frozenset({Need.GRAM}),
     coverage=Coverage.LINEAR,

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mergegrid.methods.tall import Tall, stored
+from mergegrid.methods.symmetric import eigenvectors_
+from mergegrid.methods.tall import Tall, computed, stored
 
 NEGLIGIBLE = 1e-5
 """Share of the largest singular value up to which a direction counts as absent. Task
@@ -35,13 +36,68 @@ class Triplets(NamedTuple):
     values: Float64[Tensor, " triplet"]
     """Singular values; exactly zero where they count as zero."""
 
+    @classmethod
+    def empty(cls, columns: int, count: int, *, like: Tensor) -> "Triplets":
+        """Make room for triplets.
+
+        Args:
+            columns: how long right singular vectors are.
+            count: how many triplets.
+            like: a tensor where they shall be.
+
+        Returns:
+            Triplets with anything in them.
+        """
+        right = like.new_empty(columns, count, dtype=torch.float64)
+        return cls(right, like.new_empty(count, dtype=torch.float64))
+
+    def between(self, start: int, stop: int) -> "Triplets":
+        """Give some of the triplets.
+
+        Args:
+            start: number of the first.
+            stop: number after the last.
+
+        Returns:
+            A view of them.
+        """
+        return Triplets(self.right[:, start:stop], self.values[start:stop])
+
+    def copy_(self, other: "Triplets") -> None:
+        """Take over as many other triplets.
+
+        Args:
+            other: the others.
+        """
+        self.right.copy_(other.right)
+        self.values.copy_(other.values)
+
+    def left(self, matrix: Tall) -> Tall:
+        """Give the left singular vectors.
+
+        Args:
+            matrix: what was decomposed.
+
+        Returns:
+            [row, triplet], of which no more is held than it takes to compute its rows:
+            what the matrix makes of right singular vectors, over singular values; zero
+            where these are.
+        """
+        images, divisors = matrix.times(self.right), self._divisors()
+        return computed(
+            matrix.rows, len(self.values), lambda rows: images(rows).div_(divisors)
+        )
+
     def to_left(self) -> Float64[Tensor, "column triplet"]:
         """Give what the matrix must be multiplied with to get left singular vectors.
 
         Returns:
             Right singular vectors over singular values; zero where these are.
         """
-        return self.right / self.values.where(self.values > 0, 1)
+        return self.right / self._divisors()
+
+    def _divisors(self) -> Float64[Tensor, " triplet"]:
+        return self.values.where(self.values > 0, 1)
 
 
 def standing(
@@ -81,23 +137,23 @@ def decompose(
     Returns:
         The triplets. Signs, and bases where singular values are equal, are arbitrary.
     """
-    right = leading_eigenvectors(matrix.gram(), count)
+    right = leading_eigenvectors_(matrix.gram(), count)
     return found_in(right, matrix.lengths(right), floor=floor)
 
 
-def leading_eigenvectors(
+def leading_eigenvectors_(
     gram: Float64[Tensor, "column column"], count: int | None = None
 ) -> Float64[Tensor, "column vector"]:
     """Find the eigenvectors of a matrix's largest eigenvalues.
 
     Args:
-        gram: a symmetric matrix.
+        gram: a symmetric matrix; overwritten.
         count: how many; None for all.
 
     Returns:
         The eigenvectors as columns, that of the largest eigenvalue first.
     """
-    vectors = torch.linalg.eigh(gram).eigenvectors
+    _, vectors = eigenvectors_(gram)
     return vectors[:, len(gram) - (len(gram) if count is None else count) :].flip(1)
 
 
@@ -180,8 +236,9 @@ def orthogonalized(
         polar(left) diag(values) polar(right)^T, where polar(U) is the nearest matrix
         with orthonormal columns, in the precision of `like`.
     """
-    inner = (polar(left) * values) @ polar(stored(right)).mT
-    return assembled(left, inner @ right.mT, like)
+    whitened = polar(left).mul_(values)
+    whitened = whitened @ polar(stored(right)).mT
+    return assembled(left, whitened @ right.mT, like)
 
 
 def mean_value(values: Float64[Tensor, " triplet"]) -> Float64[Tensor, ""]:

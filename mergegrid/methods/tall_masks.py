@@ -225,7 +225,7 @@ METHOD = Method(
     name="tall_masks",
     title="TALL-masks",
     merge=tall_masks,
-    version=1,
+    version=2,
     source='Wang et al., "Localizing task information for improved model merging and '
     'compression", ICML 2024, arXiv:2405.07813, eq. 5 and 6',
     flops=tall_masks_flops,

@@ -101,7 +101,7 @@ METHOD = Method(
     name="task_arithmetic",
     title="Task Arithmetic",
     merge=task_arithmetic,
-    version=2,
+    version=3,
     source='Ilharco et al., "Editing models with task arithmetic", ICLR 2023, '
     "arXiv:2212.04089",
     flops=task_arithmetic_flops,

@@ -14,8 +14,12 @@ from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import factors
 from mergegrid.methods.survey import Survey
-from mergegrid.methods.task_arithmetic import SCALES
 from mergegrid.methods.weighting import NO_WEIGHT, TaskVectorWeights, weigh
+
+MEAN_SCALES = tuple(tenth / 10 for tenth in range(1, 31))
+"""Scales of a mean, which may be larger than those of a sum: the Realistic Evaluation
+paper's, 0.1 to 1.0, and those that the authors choose from on validation data, 0.8 to
+3.0."""
 
 ZeroSum: TypeAlias = Annotated[
     Literal["majority", "tensor_majority", "strict", "plus"],
@@ -224,7 +228,7 @@ METHOD = Method(
     name="ties",
     title="TIES",
     merge=ties,
-    version=2,
+    version=3,
     source='Yadav et al., "TIES-Merging: resolving interference when merging models", '
     "NeurIPS 2023, arXiv:2306.01708, Algorithm 1",
     flops=ties_flops,
@@ -234,6 +238,6 @@ METHOD = Method(
     scale=1.0,
     density=0.2,
     scope="model",
-    sweep=MappingProxyType({"density": (0.2,), "scale": ("1/M", *SCALES)}),
+    sweep=MappingProxyType({"density": (0.2,), "scale": MEAN_SCALES}),
     surveys=MappingProxyType({"balance": BALANCE}),
 )

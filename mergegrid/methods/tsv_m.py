@@ -1,21 +1,23 @@
 """TSV-M: the leading singular vectors of every task vector, made orthogonal."""
 
+import math
 from types import MappingProxyType
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mergegrid.methods.method import Coverage, Method, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.singular import (
+    Triplets,
     decompose,
     decompose_flops,
     orthogonalized,
     polar_flops,
     standing,
 )
-from mergegrid.methods.tall import side_by_side, stored
+from mergegrid.methods.symmetric import eigenvector_bytes
+from mergegrid.methods.tall import Tall, side_by_side, stored
 
 SCALES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 """A sixth of the papers' sweep, 0.1 to 3.0 in steps of 0.1."""
@@ -56,18 +58,15 @@ def tsv_m(
     if experts == 1:  # everything is kept, and orthogonal
         return task_vectors[0].clone()
     rank = kept_rank(d_out, d_in, experts)
-    vectors = [stored(vector) for vector in standing(task_vectors)]
-    kept = [decompose(vector, count=rank) for vector in vectors]
-    left = side_by_side(
-        [
-            vector.product(triplets.to_left())
-            for vector, triplets in zip(vectors, kept, strict=True)
-        ]
-    )
-    values = torch.cat([triplets.values for triplets in kept])
-    right = torch.cat([triplets.right for triplets in kept], dim=1)
-    del kept
-    return orthogonalized(left, values, right, task_vectors)
+    columns = min(d_out, d_in), experts * rank
+    together = Triplets.empty(*columns, like=task_vectors)
+    parts: list[Tall] = []
+    for expert, vector in enumerate(standing(task_vectors)):
+        mine = together.between(expert * rank, (expert + 1) * rank)
+        mine.copy_(decompose(stored(vector), count=rank))
+        parts.append(mine.left(stored(vector)))
+    left = side_by_side(parts)
+    return orthogonalized(left, together.values, together.right, task_vectors)
 
 
 def kept_rank(d_out: int, d_in: int, experts: int) -> int:
@@ -115,14 +114,33 @@ def tsv_m_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int
     return decomposing + whitening + forming + inner + 2 * entries * columns + ends
 
 
+def tsv_m_memory(shape: tuple[int, ...], experts: int) -> int:
+    """Count the bytes that TSV-M takes besides what it is handed.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+
+    Returns:
+        With n the smaller side and c the number of triplets that are kept of all
+        experts: 8 n c for their vectors, and besides 24 n^2 to decompose, or 32 c^2
+        for both sides' polar factors; 4 m n for the result.
+    """
+    small = min(shape)
+    columns = experts * kept_rank(*shape, experts)
+    working = max(eigenvector_bytes(small), 8 * columns**2 + eigenvector_bytes(columns))
+    return 8 * small * columns + working + 4 * math.prod(shape)
+
+
 METHOD = Method(
     name="tsv_m",
     title="TSV-M",
     merge=tsv_m,
-    version=1,
+    version=2,
     source='Gargiulo et al., "Task singular vectors: reducing task interference in '
     'model merging", CVPR 2025, arXiv:2412.00081',
     flops=tsv_m_flops,
+    memory=tsv_m_memory,
     needs=frozenset({Need.PRETRAINED}),
     coverage=Coverage.MATRIX,
     scale=1.0,

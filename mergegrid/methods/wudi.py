@@ -1,5 +1,7 @@
 """WUDI: RegMean without data, the task vectors standing in for the inputs."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from mergegrid.methods.method import Coverage, Fallback, Method, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.regmean import solve_
+from mergegrid.methods.symmetric import eigenvector_bytes
 from mergegrid.methods.tall import stored, summed
 
 
@@ -89,14 +92,30 @@ def wudi_flops(shape: tuple[int, ...], experts: int, **_options: Option) -> int:
     return products + solving + starts + (3 * experts + 3) * entries
 
 
+def wudi_memory(shape: tuple[int, ...], experts: int) -> int:
+    """Count the bytes that WUDI takes besides what it is handed.
+
+    Args:
+        shape: (d_out, d_in).
+        experts: their number M.
+
+    Returns:
+        With d = d_in: 24 d^2 to solve a singular system (16 d^2 for a regular one),
+        8 d d_out in float64, and 4 d d_out for the result.
+    """
+    del experts
+    return eigenvector_bytes(shape[1]) + 12 * math.prod(shape)
+
+
 METHOD = Method(
     name="wudi",
     title="WUDI (closed form)",
     merge=wudi,
-    version=1,
+    version=2,
     source='Cheng et al., "Whoever started the interference should end it: guiding '
     'data-free model merging via task vectors", ICML 2025, arXiv:2503.08099',
     flops=wudi_flops,
+    memory=wudi_memory,
     needs=frozenset({Need.PRETRAINED}),
     coverage=Coverage.MATRIX,
     fallback=Fallback.PRETRAINED,

@@ -8,11 +8,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+from mergegrid import merge, pieces, reading
+from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError
 from mergegrid.methods.dare import thin
 from mergegrid.methods.della import METHOD, della, magnitude_prune
 from mergegrid.methods.ties import sign_balance, ties
+from mergegrid.places import Place
+from mergegrid.randomness import uniform as drawn
+from mergegrid.safetensors_files import SafetensorsSource
+from mergegrid.sources import InMemory
+from mergegrid.streaming import stream
 
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.sampled_from([(), (1,), (7,), (3, 5), (2, 3, 4), (5, 1), (0,), (0, 4)])
@@ -286,6 +294,43 @@ def test_the_order_of_experts_does_not_matter(seed, order):
     )
 
 
+@pytest.mark.parametrize("shape", [(700, 7), (3, 5000), (9000,), (40, 0), ()])
+@pytest.mark.parametrize("options", [{}, {"rescale": "norm"}, {"scope": "tensor"}])
+def test_rows_are_pruned_the_same_however_many_are_read_at_a_time(
+    tmp_path, monkeypatch, shape, options
+):
+    monkeypatch.setattr(pieces, "ENTRIES", 2048)
+    monkeypatch.setattr(reading, "ENTRIES_IN_CACHE", 1024)
+    generator = torch.Generator().manual_seed(0)
+    experts = {name: {"w": torch.randn(shape, generator=generator)} for name in "abc"}
+    pretrained = {"w": torch.zeros(shape)}
+    asked = options | {"election": "none", "scale": 1.0}
+    for name, model in experts.items():
+        save_file(model, tmp_path / name)
+    cohort = Cohort(
+        {name: SafetensorsSource([Place.of(str(tmp_path / name))]) for name in experts},
+        InMemory(pretrained),
+        {},
+        seed=3,
+        device=torch.device("cpu"),
+    )
+    written = torch.full(shape, torch.nan)
+
+    class Sink:
+        def write(self, name, start, stretch):
+            assert name == "w"
+            written.view(-1)[start : start + len(stretch)] = stretch
+
+    stream(cohort, METHOD.recipe(asked), {None: Sink()})
+    task_vectors = torch.stack([model["w"] for model in experts.values()])
+    draws = torch.stack([drawn(3, name, "w", shape) for name in experts])
+    kept = {key: value for key, value in options.items() if key == "rescale"}
+    expected = magnitude_prune(task_vectors, draws, **kept).sum(dim=0)
+    torch.testing.assert_close(written, expected)
+    merged = merge(experts, {"method": "della", "options": asked}, pretrained, seed=3)
+    assert torch.equal(merged["w"], written)
+
+
 def test_weights_count_in_the_survey():
     task_vectors = torch.tensor([[3.0], [1.0], [-2.0]])
     assert balance_of(task_vectors).item() == 1
@@ -302,7 +347,9 @@ def test_the_survey_is_taken_for_elections_alone():
 def test_the_record_says_what_the_engine_must_know():
     options = METHOD.recipe().options
     assert METHOD.draws(options)
-    assert METHOD.is_whole_tensor(options)
+    assert METHOD.by_rows
+    assert not METHOD.is_whole_tensor(options)
+    assert METHOD.is_whole_tensor(METHOD.recipe({"rescale": "norm"}).options)
     assert (options["drop_rate"], options["window"], options["scale"]) == (
         0.3,
         0.14,

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mergegrid.methods import slices
 from mergegrid.methods.knots import METHOD, knots, trim_
-from mergegrid.methods.singular import leading_eigenvectors
+from mergegrid.methods.singular import leading_eigenvectors_
 
 seeds = st.integers(0, 2**32 - 1)
 numbers = st.integers(1, 4)
@@ -165,10 +165,10 @@ def test_where_task_vectors_cancel_the_signs_of_the_basis_do_not_matter(
     np.testing.assert_allclose(linear, 0, atol=1e-12)
 
     def flipped(*arguments):
-        return -leading_eigenvectors(*arguments)
+        return -leading_eigenvectors_(*arguments)
 
     for module in ("knots", "singular"):
-        name = f"mergegrid.methods.{module}.leading_eigenvectors"
+        name = f"mergegrid.methods.{module}.leading_eigenvectors_"
         monkeypatch.setattr(name, flipped)
     assert_near(merged_by(vectors, density=1.0), merged)
 

@@ -36,8 +36,10 @@ def decomposed(matrix, **options):
     """Both sides' vectors, of a matrix that is turned to be tall."""
     (standing_matrix,) = standing(torch.as_tensor(matrix)[None])
     found = decompose(stored(standing_matrix), **options)
-    left = standing_matrix @ found.to_left()
-    left, right = left.numpy(), found.right.numpy()
+    left = held(found.left(stored(standing_matrix)))
+    right = found.right.numpy()
+    to_left = standing_matrix @ found.to_left()
+    np.testing.assert_allclose(to_left.numpy(), left, atol=1e-10)
     is_turned = matrix.shape[0] < matrix.shape[1]
     return (
         (right, found.values.numpy(), left)
@@ -132,7 +134,7 @@ def test_a_matrix_without_entries_has_no_triplets(shape):
 def held(matrix):
     """The matrix, taken together from what it gives of its rows."""
     rows_of = matrix.times(None)
-    parts = [rows_of(rows).clone() for rows in matrix.slices()]
+    parts = [rows_of(rows).clone() for rows in (slice(0), *matrix.slices())]
     return torch.cat(parts).numpy()
 
 
