@@ -1,7 +1,7 @@
 """What is missing, cut into jobs: one Prefect task each."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from flows.plan import Plan
@@ -10,13 +10,20 @@ from tasks.evaluate import score_task
 from tasks.measure import fisher_task, gradient_task, gram_task, norms_task
 from tasks.merge import unit_task
 from tasks.step import HEAVY, WorkTask
-from tasks.train import data_task, multitask_task, pretrain_task, train_task
+from tasks.train import (
+    data_task,
+    import_task,
+    multitask_task,
+    pretrain_task,
+    train_task,
+)
 from tasks.trim import trim_task
 from tasks.workspace import Workspace
 
 TASKS: Mapping[str, WorkTask] = MappingProxyType(
     {
         "data": data_task,
+        "import": import_task,
         "pretrain": pretrain_task,
         # Before the experts: it takes longest, and should not run alone at the end.
         "multitask": multitask_task,
@@ -35,7 +42,7 @@ TASKS: Mapping[str, WorkTask] = MappingProxyType(
 CHEAP = frozenset(kind for kind, task in TASKS.items() if HEAVY not in task.tags)
 """Kinds that no accelerator would do sooner."""
 
-MODELS = frozenset({"data", "pretrain", "multitask", "train"})
+MODELS = frozenset({"data", "import", "pretrain", "multitask", "train"})
 """Kinds that make models."""
 
 MEASURED = MODELS | frozenset(STATISTICS)
@@ -103,6 +110,32 @@ def make_jobs(
                     if keys is None or step.key in keys
                 ]
     return jobs
+
+
+def make_jobs_beside(
+    plan: Plan, kinds: Collection[str], shares: Collection[Collection[str]]
+) -> list[Job]:
+    """Turn what is missing into jobs, of which none is partly under way already.
+
+    Cells are grouped into units by what is missing, so that what is in hand elsewhere
+    must be set apart before.
+
+    Args:
+        plan: what is missing.
+        kinds: the kinds of steps that are wanted.
+        shares: the keys of each share that was handed out before.
+
+    Returns:
+        The shares' jobs, which wait for nothing more, and then those for everything
+        else.
+    """
+    under_way = [
+        replace(job, after=frozenset())
+        for share in shares
+        for job in make_jobs(plan, kinds, share)
+    ]
+    others = (plan.missing | plan.unscored).difference(*shares)
+    return under_way + make_jobs(plan, kinds, others)
 
 
 def _scoring(plan: Plan, entries: list[Scored]) -> Job:

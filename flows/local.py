@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from flows.dask import dask_runner, read_dask
 from flows.display import Display
 from flows.plan import Plan, make_plan
 from flows.server import local_server
@@ -56,6 +57,7 @@ def run_locally(
         What there was to do.
     """
     experiment = load_experiment(file)
+    cluster = None if dask is None else read_dask(dask)
     # By its full name, as the flows will ask for it again.
     workspace = open_workspace(experiment.model_dump_json(), Root(root).url)
     plan = make_plan(workspace)
@@ -63,11 +65,9 @@ def run_locally(
     with _stopped_by_signals(), _server(workspace.root.cache / "prefect", console):
         from flows.experiment import experiment as experiment_flow
 
-        if dask is not None:
-            from flows.dask import dask_runner
-
+        if cluster is not None:
             experiment_flow = experiment_flow.with_options(
-                task_runner=dask_runner(dask)
+                task_runner=dask_runner(cluster)
             )
         _share(console)
         with Display(plan, console).showing():

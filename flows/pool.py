@@ -19,11 +19,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
     FlowRunFilterTags,
     WorkerFilter,
     WorkerFilterStatus,
 )
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
@@ -57,6 +59,10 @@ SECONDS_BETWEEN_LISTINGS = 10.0
 
 SECONDS_BETWEEN_COMPLAINTS = 20.0
 """Between two lines that say that no worker is online."""
+
+
+GOES_ON = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+"""States of shares that a coordinator which is started again waits for."""
 
 
 class ShareError(MergegridError):
@@ -109,10 +115,15 @@ class Pool:
         self._open = [
             _Share(frozenset(run.parameters["keys"]), run.name, run.id)
             for run in self._runs(
-                FlowRunFilter(tags=FlowRunFilterTags(all_=[self._tag]))
+                FlowRunFilter(
+                    tags=FlowRunFilterTags(all_=[self._tag]),
+                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=GOES_ON)),
+                )
             )
-            if run.state is not None and not run.state.is_final()
         ]
+        if self._open:
+            count = len(self._open)
+            self._log.info("%d shares of an earlier attempt go on.", count)
 
     def __enter__(self) -> Self:
         return self
@@ -130,6 +141,11 @@ class Pool:
             self._client.set_flow_run_state(share.run, Cancelling(), force=True)
 
     @property
+    def shares(self) -> list[frozenset[str]]:
+        """The keys of each share that is open."""
+        return [share.keys for share in self._open]
+
+    @property
     def busy(self) -> bool:
         """Whether anything that was started has not ended."""
         return self._here.busy or bool(self._open)
@@ -144,7 +160,7 @@ class Pool:
         Returns:
             The jobs that were started.
         """
-        open_keys = frozenset[str]().union(*(share.keys for share in self._open))
+        open_keys = frozenset[str]().union(*self.shares)
         taken = [job for job in ready if open_keys.intersection(job.keys)]
         cheap = [job for job in ready if job.kind in CHEAP and job not in taken]
         self._here_keys.update(key for job in cheap for key in job.keys)
@@ -240,7 +256,7 @@ class Pool:
         outcome = Outcome(done=sorted(made))
         if left and state.is_crashed() and share.attempts < MOST_ATTEMPTS:
             self._log.warning(
-                "%s was cut off: %s. It goes on elsewhere.", share.label, state.message
+                "%s was cut off and goes on elsewhere: %s", share.label, state.message
             )
             run = self._create(left, share.label)
             still_open.append(_Share(left, share.label, run, share.attempts + 1))
@@ -262,7 +278,7 @@ class Pool:
 
     def _tell(self) -> None:
         """Pass on what workers have recorded since, for the progress that is shown."""
-        open_keys = frozenset[str]().union(*(share.keys for share in self._open))
+        open_keys = frozenset[str]().union(*self.shares)
         self._announce(self._workspace.ledger.recorded(open_keys))
 
     def _announce(self, keys: Collection[str]) -> None:

@@ -8,24 +8,23 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect.automations import Automation
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.client.schemas.actions import (
+    DeploymentUpdate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import (
     get_default_base_job_template_for_infrastructure_type as default_template,
 )
 
+from flows.watch import watch_for_the_silent
 from mergegrid.documents import read_mapping
 from mergegrid.errors import InputError, MergegridError
 from tasks.step import HEAVY
@@ -38,9 +37,6 @@ TYPES = HOME / "docker" / "pools"
 
 CHEAP_POOL = "cpu"
 HEAVY_POOL = "gpu"
-
-SECONDS_WITHOUT_A_SIGN = 90
-"""After so long without a heartbeat a run counts as crashed: its machine is gone."""
 
 
 class DeployError(MergegridError):
@@ -85,6 +81,7 @@ def deploy(*, gpus: int, kind: str) -> list[str]:
         f"{entry['entrypoint'].rpartition(':')[2]}/{entry['name']}"
         for entry in read_mapping(HOME / "prefect.yaml")["deployments"]
     ]
+    asyncio.run(_refuse_unknown(names))
     return [*lines, f"deployments {', '.join(names)}"]
 
 
@@ -124,42 +121,22 @@ async def _pools(gpus: int, kind: str) -> list[str]:
             lines.append(f"work pool {name} ({of}{at_once})")
         await client.create_concurrency_limit(tag=HEAVY, concurrency_limit=gpus)
     lines.append(f"limit of {gpus} on steps tagged {HEAVY}")
-    await _crash_the_silent()
-    lines.append(f"runs silent for {SECONDS_WITHOUT_A_SIGN} s count as crashed")
-    return lines
+    return lines + await watch_for_the_silent()
 
 
-async def _crash_the_silent() -> None:
-    """Have the server notice runs whose machine is gone: nobody else can say so."""
-    name = "mergegrid: a run without a sign of life has crashed"
-    ends = ("Completed", "Failed", "Cancelled", "Crashed")
-    wanted = Automation(
-        name=name,
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={
-                "prefect.flow-run.heartbeat",
-                *(f"prefect.flow-run.{end}" for end in ends),
-            },
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=SECONDS_WITHOUT_A_SIGN),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                state=StateType.CRASHED,
-                message="no sign of life from its worker",
-                force=False,
+async def _refuse_unknown(names: Sequence[str]) -> None:
+    """Have the server refuse parameters that a flow does not have, as the form does.
+
+    Prefect's own schemas allow any, which would end a run without a word about them.
+    """
+    async with get_client() as client:
+        for name in names:
+            there = await client.read_deployment_by_name(name)
+            schema = dict(there.parameter_openapi_schema or {})
+            schema["additionalProperties"] = False
+            await client.update_deployment(
+                there.id, DeploymentUpdate(parameter_openapi_schema=schema)
             )
-        ],
-    )
-    try:
-        await Automation.aread(name=name)
-    except ValueError:
-        await wanted.acreate()
 
 
 def laid_over(

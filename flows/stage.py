@@ -15,7 +15,7 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.here import Here
-from flows.jobs import make_jobs
+from flows.jobs import make_jobs_beside
 from flows.plan import Plan, make_plan
 from flows.pool import Pool
 from flows.schedule import Outcome, StepsFailedError, run_jobs
@@ -157,10 +157,10 @@ def run_plan(plan: Plan, kinds: Collection[str], deployment: str = "") -> Outcom
     Returns:
         How the steps ended.
     """
-    jobs = make_jobs(plan, kinds)
     here = Here(plan.workspace)
-    story = Story(plan.workspace.experiment.name, jobs)
     pool = Pool(plan.workspace, deployment, here) if deployment else None
+    jobs = make_jobs_beside(plan, kinds, pool.shares if pool else [])
+    story = Story(plan.workspace.experiment.name, jobs)
     with story.told(), stoppable(), pool or nullcontext():
         return run_jobs(
             jobs,

@@ -30,6 +30,10 @@ PACKAGES = (
 )
 """The packages whose version can change a number."""
 
+COMMIT = "MERGEGRID_COMMIT"
+"""Variable of the environment that says which commit the code is of, where there is no
+repository: in an image. A `+` at its end means that there were changes."""
+
 SECONDS_FOR_GIT = 10.0
 
 
@@ -37,12 +41,14 @@ def provenance() -> dict[str, Any]:
     """Describe what is running; the slow parts are looked up once in a process.
 
     Returns:
-        `git_commit` and `git_dirty` of the repository that holds this code (None if it
-        is not in one: it was installed), `versions` of the packages that matter,
-        `python`, `platform`, `cpu`, `threads` (sums depend on it in their last digits)
-        and `device`: the accelerator's name, or else the processor's.
+        `git_commit` and `git_dirty` of the repository that holds this code, or else as
+        `MERGEGRID_COMMIT` says (None without either), `versions` of the packages that
+        matter, `python`, `platform`, `cpu`, `threads` (sums depend on it in their last
+        digits) and `device`: the accelerator's name, or else the processor's.
     """
     commit, dirty = _git_state(Path(__file__))
+    if commit is None and (said := os.environ.get(COMMIT)):
+        commit, dirty = said.removesuffix("+"), said.endswith("+")
     cpu = _cpu_name()
     return {
         "git_commit": commit,

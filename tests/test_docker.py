@@ -12,6 +12,7 @@ from hatchling import build
 from typer.testing import CliRunner
 
 from flows.commands import app
+from mergegrid.provenance import COMMIT
 
 REPOSITORY = Path(__file__).parent.parent
 DOCKER = REPOSITORY / "docker"
@@ -141,6 +142,16 @@ def test_what_is_copied_before_the_code_is_all_that_installing_needs(
     assert "--group" not in done.stdout  # no tools of development
     monkeypatch.chdir(tmp_path)
     build.prepare_metadata_for_build_editable(str(tmp_path))
+
+
+def test_the_image_is_told_the_commit_after_all_that_takes_long_to_install():
+    lines = dockerfile()
+    told = lines.index(["ARG", "COMMIT="])
+    assert told > max(i for i, (key, _) in enumerate(lines) if key in {"RUN", "COPY"})
+    assert ["ENV", f"{COMMIT}=$COMMIT"] in lines[told:]
+    for service in SERVICES.values():
+        if "mergegrid:" in service["image"]:
+            assert service["build"]["args"]["COMMIT"] == "${COMMIT:-}"
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,27 @@ def test_the_commit_and_changes_of_the_codes_own_repository_are_told(tmp_path):
     assert module._git_state(code) == (commit, True)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"), [("0a1b2c", ("0a1b2c", False)), ("0a1b2c+", ("0a1b2c", True))]
+)
+def test_where_there_is_no_repository_the_environment_says_the_commit(
+    monkeypatch, said, told
+):
+    monkeypatch.setattr(module, "_git_state", lambda _: (None, None))
+    monkeypatch.setenv("MERGEGRID_COMMIT", said)
+    facts = provenance()
+    assert (facts["git_commit"], facts["git_dirty"]) == told
+    monkeypatch.setenv("MERGEGRID_COMMIT", "")  # as an image that was not told has it
+    facts = provenance()
+    assert (facts["git_commit"], facts["git_dirty"]) == (None, None)
+
+
+def test_a_repository_knows_better_than_the_environment(monkeypatch):
+    monkeypatch.setattr(module, "_git_state", lambda _: ("abc", True))
+    monkeypatch.setenv("MERGEGRID_COMMIT", "def")
+    assert provenance()["git_commit"] == "abc"
+
+
 @needs_git
 def test_outside_a_repository_there_is_no_commit(tmp_path):
     (tmp_path / "code.py").write_text("")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,7 @@ def server(server_home):
         yield running.api
 
 
-@pytest.fixture
-def environment(server):
+def a_shells(server):
     """Set what a shell would, and nothing of the shell that runs the tests."""
     kept = {
         name: value
@@ -90,25 +90,42 @@ def environment(server):
     return kept | {"PREFECT_API_URL": server, "OMP_NUM_THREADS": "1"}
 
 
+def command(environment, *arguments):
+    """Run `python -m flows`, in a process of its own; give all that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def environment(server):
+    """Give the environment of the commands that a test starts, to be changed by it."""
+    return a_shells(server)
+
+
 @pytest.fixture
 def run(environment):
     """Run `python -m flows run`, in a process of its own; give all that it prints."""
+    return partial(command, environment, "run")
 
-    def run(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "flows", "run", *map(str, arguments)],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
 
-    return run
+@pytest.fixture(scope="session")
+def undisturbed(server, tmp_path_factory):
+    """Name a root at which the tiny experiment was run, for many to compare with."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    path = home / "experiment.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    command(a_shells(server), "run", path, "--root", home / "root")
+    return home / "root"
 
 
 @pytest.fixture

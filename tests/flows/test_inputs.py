@@ -1,5 +1,7 @@
 """Bad input: one line that names thing and way out; status 2; nothing written."""
 
+import socket
+
 import duckdb
 import pytest
 
@@ -54,6 +56,24 @@ def test_a_root_that_cannot_be_one_is_named(refused, file, tmp_path):
     (tmp_path / "taken").write_text("a file")
     line = refused("run", file(), "--root", tmp_path / "taken")
     assert str(tmp_path / "taken") in line
+
+
+@pytest.mark.parametrize("where", ["many", "0", "-2", "tcp://host", "tcp://host:port"])
+def test_a_cluster_that_cannot_be_is_refused_before_anything_is_started(
+    refused, file, tmp_path, where
+):
+    root = tmp_path / "root"
+    assert repr(where) in refused("run", file(), "--root", root, f"--dask={where}")
+    assert not root.exists()
+
+
+def test_a_cluster_that_does_not_answer_is_named(refused, file, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        where = f"tcp://127.0.0.1:{gone.getsockname()[1]}"
+    root = tmp_path / "root"
+    line = refused("run", file(), "--root", root, "--dask", where)
+    assert f"{where}: no scheduler answers" in line
+    assert not root.exists()
 
 
 def test_results_that_are_nowhere_are_not_made_up(refused, tmp_path):

@@ -1,5 +1,9 @@
-from flows.jobs import Job
+import pytest
+
+from flows.jobs import EVERYTHING, Job, make_jobs, make_jobs_beside
+from flows.plan import make_plan
 from flows.pool import MOST_JOBS, join, share_label, split
+from tasks.workspace import open_workspace
 
 
 def job(key, *after, flops=1, kind="train"):
@@ -61,3 +65,27 @@ def test_a_share_says_what_it_is_about():
     assert share_label([job("glyphs", kind="pretrain")]) == "pretrain glyphs"
     cells = Job("cell", ("a", "b"), frozenset(), "ties: 2 cells")
     assert share_label([job("x"), job("y"), cells]) == "2 x train, 2 x cell"
+
+
+@pytest.fixture
+def plan(experiment, tmp_path):
+    """Plan experts, statistics and a sweep that is one unit, none of it done."""
+    sweep = {"name": "task_arithmetic", "options": {"scale": [0.1, 0.2, 0.3]}}
+    methods = [sweep, "fisher"]
+    given = experiment(grid=[{"methods": methods}], statistics={"fisher": {}})
+    return make_plan(open_workspace(given.model_dump_json(), str(tmp_path)))
+
+
+def test_no_job_is_partly_in_a_share_that_is_open(plan):
+    (unit,) = plan.units()
+    expert, *_ = plan.steps("train")
+    shares = [{entry.step.key for entry in unit[:2]}, {expert.key}]
+    # What would be cut otherwise:
+    assert any(set(job.keys) > shares[0] for job in make_jobs(plan, EVERYTHING))
+    jobs = make_jobs_beside(plan, EVERYTHING, shares)
+    under_way = [job for job in jobs if shares[0] & {*job.keys}]
+    under_way += [job for job in jobs if shares[1] & {*job.keys}]
+    assert [{*job.keys} for job in under_way] == shares
+    assert not any(job.after for job in under_way)
+    keys = [key for job in jobs for key in job.keys]
+    assert sorted(keys) == sorted(plan.missing | plan.unscored)
