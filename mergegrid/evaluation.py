@@ -1,7 +1,7 @@
 """Evaluation: how well a model answers the examples of tasks, with an error bar."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -101,7 +101,7 @@ def evaluate_tasks(
     metrics: Mapping[Name, str] | None = None,
     batch_size: int = 256,
 ) -> dict[Name, Tally]:
-    """Evaluate several tasks; those scored by accuracy in batches that run across them.
+    """Evaluate several tasks, those scored by the same metric in common batches.
 
     Where a task's examples were made with several prompt templates (`template` in their
     batches), its score is the median over the templates.
@@ -115,19 +115,16 @@ def evaluate_tasks(
     Returns:
         The sum of scores of every task, by the same names.
     """
-    by_name = {name: metrics[name] if metrics else "accuracy" for name in tasks}
-    together = [name for name in tasks if by_name[name] == "accuracy"]
-    found: dict[Name, Tally] = {}
-    if together:
-        examples = Concatenation([tasks[name] for name in together])
-        scores, _ = _scores(model, examples, get_metric("accuracy"), batch_size)
-        sizes = [len(tasks[name]) for name in together]
-        for name, part in zip(together, scores.split(sizes), strict=True):
-            found[name] = Tally(int(part.sum()), len(part))
+    by_metric: dict[str, list[Name]] = {}
     for name in tasks:
-        if by_name[name] != "accuracy":
-            metric = get_metric(by_name[name])
-            found[name] = _tally(*_scores(model, tasks[name], metric, batch_size))
+        by_metric.setdefault(metrics[name] if metrics else "accuracy", []).append(name)
+    found: dict[Name, Tally] = {}
+    for metric, names in by_metric.items():
+        parts = [tasks[name] for name in names]
+        scores, templates = _scores(model, parts, get_metric(metric), batch_size)
+        sizes = [len(part) for part in parts]
+        split = zip(names, scores.split(sizes), templates.split(sizes), strict=True)
+        found |= {name: _tally(own, made_with) for name, own, made_with in split}
     return {name: found[name] for name in tasks}
 
 
@@ -140,13 +137,17 @@ def _tally(scores: Tensor, templates: Tensor) -> Tally:
         count = len(groups[0])
         return Tally(median * count, count, squares.quantile(0.5).item() * count)
     total, squares = scores.double().sum().item(), scores.double().square().sum().item()
+    if total == squares:  # every score is 0 or 1
+        return Tally(int(total), len(scores))
     return Tally(total, len(scores), squares)
 
 
 def _scores(
-    model: nn.Module, examples: Examples, metric: Metric, batch_size: int
+    model: nn.Module, parts: Sequence[Examples], metric: Metric, batch_size: int
 ) -> tuple[Tensor, Tensor]:
     """Score every example, and tell which prompt template it was made with."""
+    examples = Concatenation(parts)
+    answers = _references(parts)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -159,11 +160,21 @@ def _scores(
                 batch = {
                     name: tensor.to(device) for name, tensor in examples[part].items()
                 }
-                answered = isinstance(examples, Answered)
-                references = examples.references(part) if answered else None
+                references = None if answers is None else answers[part]
                 scores.append(metric(model, batch, references).cpu())
                 unknown = torch.zeros(len(scores[-1]), dtype=torch.int64)
                 templates.append(batch.get("template", unknown).cpu())
     finally:
         model.train(was_training)
     return torch.cat(scores), torch.cat(templates)
+
+
+def _references(parts: Sequence[Examples]) -> References | None:
+    """Collect the acceptable answers, if they are known as texts."""
+    everything = slice(None)
+    known = [
+        part.references(everything) for part in parts if isinstance(part, Answered)
+    ]
+    if len(known) < len(parts):
+        return None
+    return [answers for part in known for answers in part]

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mergegrid.errors import UnknownNameError
+from mergegrid.likelihood import position_weights
 from mergegrid.suites.examples import Batch
 from mergegrid.text_overlap import exact_match, rouge, squad
 
@@ -67,15 +68,21 @@ def accuracy(
     """Tell whether the most probable label is the right one.
 
     Args:
-        model: gives log-probabilities [example, label].
-        batch: with `label` [example].
+        model: gives log-probabilities [example, *position, label].
+        batch: with `label` [example, *position].
         references: not used.
 
     Returns:
-        1 where it is, else 0.
+        1 where it is, else 0; where an answer has several positions, for what fraction
+        of them it is, given the right labels before.
     """
     del references
-    return (model(batch).argmax(dim=-1) == batch["label"]).float()
+    labels = batch["label"]
+    is_right = (model(batch).argmax(dim=-1) == labels).float()
+    axes = labels.ndim - 1
+    if not axes:
+        return is_right
+    return (is_right * position_weights(labels, "mean", axes=axes)).flatten(1).sum(1)
 
 
 def choice(

@@ -4,14 +4,18 @@ To add one, write its module, end it with a `FAMILY`, and add its line here.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from mergegrid.errors import UnknownNameError
-from mergegrid.models import open_clip
 from mergegrid.models.family import Family
+from mergegrid.registry import Registry
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {family.name: family for family in (open_clip.FAMILY,)}
+FAMILIES: Mapping[str, Family] = Registry[Family](
+    {
+        "adapters": "mergegrid.models.adapters:FAMILY",
+        "causal": "mergegrid.models.causal:FAMILY",
+        "open_clip": "mergegrid.models.open_clip:FAMILY",
+        "seq2seq": "mergegrid.models.seq2seq:FAMILY",
+    }
 )
 
 

@@ -1,12 +1,13 @@
 """What a model family offers, so that methods, suites and statistics need no other."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from mergegrid.errors import LayoutError
+from mergegrid.errors import InputError, LayoutError
 from mergegrid.parameters import Parameters
 from mergegrid.suites.examples import Batch, Examples
 
@@ -109,6 +110,20 @@ class Family(Protocol):
         """
         ...
 
+    def adapting(self, model: nn.Module, *, seed: int) -> AbstractContextManager[None]:
+        """Have a model as it is fine-tuned, where that differs from what is merged.
+
+        Args:
+            model: a loaded model.
+            seed: decides whatever is drawn.
+
+        Returns:
+            A block in which the parameters that require gradients are those to be
+            trained; at its end the merged parameters have changed accordingly.
+        """
+        del model, seed
+        return nullcontext()
+
     def save(self, model: nn.Module, directory: Path) -> None:
         """Write a model: `model.safetensors`, and `config.json` for everything else.
 
@@ -129,6 +144,26 @@ class Family(Protocol):
             classifier is computed once and frozen.
         """
         ...
+
+    def save_adapter(
+        self, model: nn.Module, pretrained: Parameters, directory: Path, *, rank: int
+    ) -> float:
+        """Write a merged model as an adapter, and give the relative error of that.
+
+        The error is |changes - what the adapter makes of them| / |changes|, changes
+        being those from the pretrained model, in Frobenius norm over all weights.
+
+        Args:
+            model: the merged model.
+            pretrained: the pretrained model's merged parameters.
+            directory: where to; an existing directory.
+            rank: to which every weight's change is cut.
+
+        Raises:
+            InputError: if the family has no adapters.
+        """
+        del model, pretrained, directory, rank
+        raise InputError(f"Models of the family {self.name} have no adapters.")
 
     def merged_parameters(self, model: nn.Module) -> dict[str, Tensor]:
         """Give the parameters that are fine-tuned and merged.

@@ -26,6 +26,18 @@ class Examples(Protocol):
         ...
 
 
+def shared_names(parts: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """Name the inputs that can be put together.
+
+    Args:
+        parts: at least one batch, or examples.
+
+    Returns:
+        The names that all of them have, in the order of the first.
+    """
+    return [name for name in parts[0] if all(name in part for part in parts)]
+
+
 class TensorExamples:
     """Examples held in memory.
 
@@ -56,7 +68,8 @@ class Concatenation:
     """Several sets of examples, one after the other, read only where asked for.
 
     Args:
-        parts: the sets; all have the same inputs, of sizes that may differ.
+        parts: the sets; inputs may differ in size. Inputs that not all of the examples
+            asked for have, such as answer choices, are left out.
 
     Raises:
         ValueError: if there are no parts.
@@ -90,5 +103,5 @@ class Concatenation:
         order = torch.cat(places).argsort()
         return {
             name: join(name, [piece[name] for piece in pieces])[order]
-            for name in pieces[0]
+            for name in shared_names(pieces)
         }

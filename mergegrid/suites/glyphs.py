@@ -164,13 +164,17 @@ class Glyphs(Suite):
 
         Returns:
             open_clip's model configuration, and every class by the Unicode name of its
-            character as a prompt, category after category.
+            character, which is its prompt, category after category.
         """
         return {
-            "prompts": [
-                class_name(character)
-                for category in self._categories()
-                for character in self._characters(category)
+            "heads": [
+                {
+                    "classes": [
+                        class_name(character)
+                        for category in self._categories()
+                        for character in self._characters(category)
+                    ]
+                }
             ],
             "embed_dim": 64,
             "vision_cfg": {

@@ -29,6 +29,10 @@ class HubData:
     revision: str | None = None
     """The commit, tag or branch that is used."""
 
+    is_export: bool = False
+    """Whether the revision is of the Parquet files that the hub exports, where each
+    configuration is a folder; for data sets that are published as programs."""
+
     bytes: int = 0
     """Size of what is downloaded, about; 0 if it is not known."""
 
@@ -79,9 +83,7 @@ class HubData:
         found = self._saved(split, Path(saved)) if saved else self._fetched(split)
         for column in sorted(columns):
             if column not in found.column_names:
-                raise UnknownNameError(
-                    f"column of {self}", column, found.column_names
-                )
+                raise UnknownNameError(f"column of {self}", column, found.column_names)
         return found
 
     def _saved(self, split: str, saved: Path) -> Dataset:
@@ -97,9 +99,11 @@ class HubData:
         return splits[split]
 
     def _fetched(self, split: str) -> Dataset:
+        folder = (self.config or "default") if self.is_export else None
+        config = None if self.is_export else self.config
         try:
             return load_dataset(
-                self.name, self.config, split=split, revision=self.revision
+                self.name, config, data_dir=folder, split=split, revision=self.revision
             )
         except (DatasetNotFoundError, ConnectionError, OSError, ValueError) as error:
             reason = " ".join(str(error).split()).rstrip(".")

@@ -65,7 +65,7 @@ def clip(tmp_path_factory):
             "layers": 2,
         },
         "text_cfg": {"width": 16, "heads": 2, "layers": 1},
-        "prompts": ["a cat", "a dog"],
+        "heads": [{"classes": ["a cat", "a dog"]}],
     }
     directory = tmp_path_factory.mktemp("clip")
     family.save(family.create(architecture, seed=0), directory)

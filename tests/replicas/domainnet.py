@@ -1,0 +1,62 @@
+"""A replica of DomainNet and its CLIP: `python -m tests.replicas.domainnet DIR`."""
+
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from mergegrid.suites.domainnet import CATEGORIES, DATA, DOMAINS
+from tests.replicas.clip import picture, save_model
+
+TRAIN, TEST = 4, 1
+"""Images of each class in each domain; few classes have any at all."""
+
+CLASSES_WITH_IMAGES = 3
+"""In each category."""
+
+
+def make(directory, seed=0):
+    """Write the saved data set and the model; give the suite's options."""
+    directory = Path(directory)
+    names = sorted({name for own in CATEGORIES.values() for name in own}, key=str.lower)
+    shown = sorted(
+        {name for own in CATEGORIES.values() for name in own[:CLASSES_WITH_IMAGES]}
+        | {"nail"}
+    )
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=names),
+            "domain": datasets.ClassLabel(names=list(DOMAINS)),
+        }
+    )
+    splits = datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict(_rows(names, shown, each, seed), features)
+            for split, each in (("train", TRAIN), ("test", TEST))
+        }
+    )
+    splits.save_to_disk(str(DATA.folder(directory / "data")))
+    save_model(directory / "model", seed)
+    return {
+        "pretrained_at": str(directory / "model"),
+        "saved": str(directory / "data"),
+    }
+
+
+def _rows(names, shown, each, seed):
+    generator = np.random.default_rng([seed, each])
+    rows = {"image": [], "label": [], "domain": []}
+    for domain in range(len(DOMAINS)):
+        for name in shown:
+            for _ in range(each):
+                label = names.index(name)
+                rows["image"].append({"bytes": picture(label, generator), "path": None})
+                rows["label"].append(label)
+                rows["domain"].append(domain)
+    return rows
+
+
+if __name__ == "__main__":
+    print(make(sys.argv[1]))  # noqa: T201 - for whoever calls it
