@@ -84,7 +84,8 @@ class Estimates:
         # A full step of pretraining trains everything, the rest the merged part alone.
         self._pretraining = self._pass_flops(backward=True)
         family.freeze(self._pretrained)
-        self._fine_tuning = self._pass_flops(backward=True)
+        with family.adapting(self._pretrained, seed=0):
+            self._fine_tuning = self._pass_flops(backward=True)
         self.forward_flops = self._pass_flops(backward=False).each
         self.layout = {
             name: tuple(tensor.shape)

@@ -8,6 +8,7 @@ from mergegrid.layout import Layout
 from mergegrid.measured import ARGUMENTS, Measured, is_covered
 from mergegrid.methods.method import Need, Recipe
 from mergegrid.parameters import Role
+from mergegrid.running_statistics import RunningVariance, mean_beside
 from mergegrid.sources import Source
 from mergegrid.surveying import asks_for_norms
 from mergegrid.variant import Variant
@@ -19,6 +20,11 @@ do not say what they take: draws, and what is left of task vectors."""
 BLOCKS = 48_000_000
 """Bytes of the blocks that are merged at a time, and wait to be written, and of memory
 that is kept for the next ones."""
+
+
+SLICES = 40_000_000
+"""Bytes of some rows in float64, and of what linear algebra takes for itself, where a
+method sees a tensor as a whole."""
 
 
 def count_passes(variant: Variant, *, is_uniform: bool = True) -> int:
@@ -51,6 +57,8 @@ def bytes_to_read(
     measured: Measured,
     layout: Layout,
     variants: Mapping[str, Variant],
+    *,
+    running_variance: RunningVariance = "average",
 ) -> int:
     """Count the bytes that a merge reads, apart from headers.
 
@@ -60,6 +68,7 @@ def bytes_to_read(
         measured: the statistics.
         layout: of all models.
         variants: parameter to the merge of it.
+        running_variance: see `mergegrid.running_statistics`; totals take the means too.
 
     Returns:
         Bytes, those that are read several times counted as often.
@@ -78,6 +87,9 @@ def bytes_to_read(
         total += (info.entries - entries) * info.dtype.itemsize
         if role is Role.AVERAGED:
             total += entries * per_entry
+            mean = mean_beside(name, sources) if running_variance == "total" else None
+            if mean is not None:
+                total += sum(source.infos[mean].size for source in sources)
             continue
         variant = variants[name]
         if variant.reads_pretrained:
@@ -138,7 +150,7 @@ def _working(layout: Layout, variant: Variant, name: str, statistics: int) -> in
     read = 4 * experts * entries + statistics
     own = COPIES * read if method.memory is None else method.memory(shape, experts)
     # What was read is given up when it has been put together.
-    return max(read, own)
+    return max(read, own) + SLICES
 
 
 def total_flops(

@@ -153,7 +153,14 @@ def _costs(
     models = len(inputs.file.tasks)
     flops, paper_flops = total_flops(layout, measured, recipes, len(experts))
     return Costs(
-        bytes_to_read(experts, reference, measured, layout, variants),
+        bytes_to_read(
+            experts,
+            reference,
+            measured,
+            layout,
+            variants,
+            running_variance=inputs.file.running_variance,
+        ),
         models * sum(info.size for info in infos.values()),
         models * len(plan_shards(infos, inputs.file.most_bytes)),
         peak_memory([*experts, reference], measured, layout, variants),

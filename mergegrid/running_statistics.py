@@ -41,12 +41,28 @@ def merge_running_statistic(
         Of the statistic's shape, float32; computed in float64.
     """
     merged = _stack(name, experts).mean(dim=0)
-    stem = name.removesuffix(VARIANCE)
-    is_total = variance == "total" and stem != name
-    if is_total and all(stem + MEAN in source.infos for source in experts):
+    mean = mean_beside(name, experts) if variance == "total" else None
+    if mean is not None:
         # The same as above, without differences of large numbers.
-        merged += _stack(stem + MEAN, experts).var(dim=0, correction=0)
+        merged += _stack(mean, experts).var(dim=0, correction=0)
     return merged.float()
+
+
+def mean_beside(name: str, experts: Sequence[Source]) -> str | None:
+    """Find the mean that belongs to a variance.
+
+    Args:
+        name: a running statistic.
+        experts: the experts.
+
+    Returns:
+        The name of the running mean beside it; None if it is no variance, or not all
+        experts have one.
+    """
+    stem = name.removesuffix(VARIANCE)
+    if stem == name or any(stem + MEAN not in source.infos for source in experts):
+        return None
+    return stem + MEAN
 
 
 def _stack(name: str, experts: Sequence[Source]) -> Tensor:

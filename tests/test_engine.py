@@ -90,7 +90,10 @@ def test_experts_in_a_sequence_go_by_their_number():
         ({"method": "ties", "options": [1]}, r"options of ties are no mapping: \[1\]"),
         ({"method": "ties", "version": 99}, "for version 99 of ties; this is version"),
         (Recipe("ties", 99, {}), "for version 99 of ties"),
-        (Recipe("ties", METHODS["ties"].version, {"scales": 1}), "no option of ties 'scales'.*'scale'"),
+        (
+            Recipe("ties", METHODS["ties"].version, {"scales": 1}),
+            "no option of ties 'scales'.*'scale'",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_what_is_right(recipe, message):

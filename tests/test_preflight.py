@@ -250,6 +250,17 @@ def test_bytes_are_counted_by_passes(look):
     assert found.costs.bytes_to_read == 2 * 4 * NUMBERS + buffers
 
 
+def test_the_means_that_total_variances_take_are_read_again(look):
+    statistics = {"norm__running_var": torch.ones(3)}
+    models = {name: model(**statistics) for name in "pab"}
+    alone = {"norm__running_mean": None, "other__running_mean": torch.zeros(3)}
+    without = {name: model(**(statistics | alone)) for name in "pab"}
+    for given, more in ((models, 2 * 4 * 3), (without, 0)):
+        _, average = look(given)
+        _, total = look(given, running_variance="total")
+        assert total.costs.bytes_to_read - average.costs.bytes_to_read == more
+
+
 def test_bytes_to_write_follow_from_the_type_and_the_tasks(look):
     buffers = 5 * 8
     _, found = look()

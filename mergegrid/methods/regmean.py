@@ -284,9 +284,9 @@ def regmean_memory(shape: tuple[int, ...], experts: int) -> int:
         experts: their number M.
 
     Returns:
-        With d = d_in: 16 d^2 for sums and differences of Grams and 16 d d_out for target
-        and average, or 24 d^2 to solve a singular system, 8 d d_out for the target and
-        4 d d_out for the result.
+        With d = d_in: 16 d^2 for sums and differences of Grams and 16 d d_out for
+        target and average, or 24 d^2 to solve a singular system, 8 d d_out for the
+        target and 4 d d_out for the result.
     """
     del experts
     width, entries = shape[1], math.prod(shape)

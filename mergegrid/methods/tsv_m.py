@@ -127,7 +127,7 @@ def tsv_m_memory(shape: tuple[int, ...], experts: int) -> int:
         for both sides' polar factors; 4 m n for the result.
     """
     small = min(shape)
-    columns = experts * kept_rank(*shape, experts)
+    columns = experts * kept_rank(shape[0], shape[1], experts)
     working = max(eigenvector_bytes(small), 8 * columns**2 + eigenvector_bytes(columns))
     return 8 * small * columns + working + 4 * math.prod(shape)
 
