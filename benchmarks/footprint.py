@@ -118,6 +118,9 @@ def measure_one(
         method: the method.
         options: its options.
         experts: how many are merged.
+
+    Raises:
+        SystemExit: if there is something in the way.
     """
     inputs = open_inputs(read_recipe(directory, method, options, experts))
     found = preflight(inputs)
@@ -129,9 +132,7 @@ def measure_one(
     start = time.perf_counter()
     _, usage = measure_call(lambda: merge_stored(inputs, out, force=True))
     seconds = time.perf_counter() - start
-    sys.stdout.write(
-        f"{json.dumps([found.costs.memory, usage.peak_bytes, seconds])}\n"
-    )
+    sys.stdout.write(f"{json.dumps([found.costs.memory, usage.peak_bytes, seconds])}\n")
 
 
 def main() -> None:
@@ -160,13 +161,11 @@ def main() -> None:
     for method in chosen.methods or sorted(METHODS):
         fewest, most = METHODS[method].experts
         experts = min(chosen.experts, most or chosen.experts)
-        if experts < fewest:
+        if experts < fewest or experts != chosen.experts:
             continue
         command = [sys.executable, "-m", "benchmarks.footprint", chosen.directory]
         command += [method, "--one", "--options", json.dumps(chosen.options)]
         command += ["--shape", *map(str, shape), "--experts", str(experts)]
-        if experts != chosen.experts:
-            continue
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         said, took, seconds = json.loads(done.stdout.splitlines()[-1])
         cells = f"{said / took:.2f}", f"{took / largest:.1f}", f"{seconds:.1f}"

@@ -123,12 +123,12 @@ def measure(directory: Path, cells: int) -> None:
     cpu, wall = time.process_time(), time.monotonic()
     run_locally(file, root, Console(width=120))
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-    half = memory.samples[len(memory.samples) // 2]
+    half, most = memory.samples[len(memory.samples) // 2], max(memory.samples)
     sys.stdout.write(
         f"{cells} cells: {wall:.1f} s, {1000 * wall / cells:.2f} ms a cell "
         f"({1000 * cpu / cells:.2f} ms of this process's CPU); resident memory "
-        f"{half:.0f} MB half way, {memory.samples[-1]:.0f} MB at the end; load "
-        f"{os.getloadavg()[0]:.1f}\n"
+        f"{half:.0f} MB half way, {most:.0f} MB at the most, "
+        f"{memory.samples[-1]:.0f} MB at the end; load {os.getloadavg()[0]:.1f}\n"
     )
     sys.stdout.flush()
 

@@ -50,6 +50,7 @@ def write_report(results: Database, experiment: str, path: Path) -> None:
         "subset": 1,
         "paper": "realistic",
         "paper_suite": "domainnet",
+        "paper_model": "ViT-B-32",
     }
     answers = {name: ask(results, name, values) for name in ASKED}
     text = page(experiment, answers)

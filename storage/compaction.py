@@ -15,7 +15,7 @@ WORTH_IT = 1000
 """New records that are worth a segment; fewer are read one by one in a second, even
 from a bucket."""
 
-_SEGMENT_BYTES = 32 << 20  # of records; a reader holds one segment in memory
+_SEGMENT_BYTES = 8 << 20  # of records; a reader holds one segment in memory
 
 
 @dataclass(frozen=True)

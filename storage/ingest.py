@@ -1,12 +1,13 @@
 """Records of the ledger put into the tables of the results database.
 
-Rows go in by the hundred thousand through Arrow, so that memory does not grow with the
+Rows go in by the ten thousand through Arrow, so that memory does not grow with the
 ledger. Which of two rows with the same key stays depends on what they say and not on
 when they were read: a database that was brought up to date in steps equals one that was
 built at once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import duckdb
@@ -19,7 +20,11 @@ from storage.schema import KEYS, RELATIONS, TIMES, papers, question, tables_sql
 Row: TypeAlias = dict[str, Any]
 """A row as it was read, with its table and schema_version."""
 
-_BATCH = 100_000
+_BATCH = 10_000
+"""Rows that are in Python at a time."""
+
+_PORTION = 200_000
+"""Rows that are sorted out at a time."""
 
 
 def make_tables(
@@ -37,7 +42,7 @@ def make_tables(
     connection.execute(tables_sql())
     for file in papers():
         connection.execute(
-            "INSERT INTO paper_results "
+            "INSERT INTO paper_results BY NAME "
             "SELECT * FROM read_csv(?, header = true, all_varchar = true)",
             [str(file)],
         )
@@ -46,31 +51,32 @@ def make_tables(
 def ingest(
     connection: duckdb.DuckDBPyConnection, records: Iterable[tuple[str, Sequence[Row]]]
 ) -> None:
-    """Put the rows of records into the tables.
+    """Put the rows of records into the tables, in several transactions.
 
     Args:
-        connection: to the database.
+        connection: to the database, in a transaction; at the end it is in another.
         records: each with its name.
 
     Raises:
         ResultsError: if a row is for a table, or of a version, that is not known.
     """
-    for table in KEYS:
-        connection.execute(
-            f"CREATE TEMP TABLE staged_{table} AS SELECT * FROM {table} LIMIT 0"
-        )
-    columns = {table: _arrow_schema(connection, table) for table in KEYS}
+    columns = {table: _columns(connection, table) for table in KEYS}
+    waiting = 0
+    _stage(connection)
     for names, batch in _batches(records, columns):
         for table, rows in batch.items():
             _insert(
                 connection,
                 f"staged_{table}",
-                pa.Table.from_pylist(rows, schema=columns[table]),
+                pa.Table.from_pylist(rows, schema=columns[table].schema),
             )
         _insert(connection, "ingested", pa.table({"record": names}))
-    for table in KEYS:
-        _settle(connection, table)
-        connection.execute(f"DROP TABLE staged_{table}")
+        waiting += sum(map(len, batch.values()))
+        if waiting >= _PORTION:
+            _settle(connection)
+            _stage(connection)
+            waiting = 0
+    _settle(connection)
 
 
 def summarize(connection: duckdb.DuckDBPyConnection) -> None:
@@ -86,8 +92,27 @@ def summarize(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"COMMENT ON {kind} {relation} IS '{quoted}'")
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """What a table has, asked once: there are a million rows to look at."""
+
+    schema: pa.Schema
+    names: frozenset[str]
+    """What a row of it may hold."""
+
+    floats: frozenset[str]
+    """Those of its columns that are numbers with a point."""
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> _Columns:
+    schema = connection.sql(f"SELECT * FROM {table} LIMIT 0").to_arrow_table().schema
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    names = frozenset({"table", "schema_version", *schema.names})
+    return _Columns(schema, names, frozenset(floats))
+
+
 def _batches(
-    records: Iterable[tuple[str, Sequence[Row]]], columns: Mapping[str, pa.Schema]
+    records: Iterable[tuple[str, Sequence[Row]]], columns: Mapping[str, _Columns]
 ) -> Iterator[tuple[list[str], dict[str, list[Row]]]]:
     names: list[str] = []
     batch: dict[str, list[Row]] = {table: [] for table in KEYS}
@@ -95,8 +120,8 @@ def _batches(
     for name, rows in records:
         for row in rows:
             _check(row, name, columns)
-            numbers = _as_floats(row, columns[row["table"]])
-            batch[row["table"]].append(row | numbers | {"record": name})
+            numbers = _as_floats(row, columns[row["table"]].floats)
+            batch[row["table"]].append({**row, **numbers, "record": name})
         names.append(name)
         count += len(rows)
         if count >= _BATCH:
@@ -105,17 +130,17 @@ def _batches(
     yield names, batch
 
 
-def _as_floats(row: Row, schema: pa.Schema) -> Row:
+def _as_floats(row: Row, floats: frozenset[str]) -> Row:
     # Arrow refuses integers that a float64 cannot hold to the last digit, and counts
     # of operations are often larger.
     return {
         name: float(row[name])
-        for name in row.keys() & set(schema.names)
-        if isinstance(row[name], int) and pa.types.is_floating(schema.field(name).type)
+        for name in row.keys() & floats
+        if isinstance(row[name], int)
     }
 
 
-def _check(row: Row, record: str, columns: Mapping[str, pa.Schema]) -> None:
+def _check(row: Row, record: str, columns: Mapping[str, _Columns]) -> None:
     # A column that nobody knows would be dropped without a word.
     table, version = str(row.get("table")), row.get("schema_version")
     unknown = ""
@@ -123,7 +148,7 @@ def _check(row: Row, record: str, columns: Mapping[str, pa.Schema]) -> None:
         unknown = f"a row of {table!r}"
     elif version != SCHEMA_VERSION:
         unknown = f"a row of {table}, version {version}"
-    elif more := row.keys() - {"table", "schema_version", *columns[table].names}:
+    elif more := row.keys() - columns[table].names:
         unknown = f"a row of {table} with {', '.join(sorted(more))}"
     if unknown:
         raise ResultsError(
@@ -133,7 +158,23 @@ def _check(row: Row, record: str, columns: Mapping[str, pa.Schema]) -> None:
         )
 
 
-def _settle(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+def _stage(connection: duckdb.DuckDBPyConnection) -> None:
+    for table in KEYS:
+        connection.execute(
+            f"CREATE TEMP TABLE staged_{table} AS SELECT * FROM {table} LIMIT 0"
+        )
+
+
+def _settle(connection: duckdb.DuckDBPyConnection) -> None:
+    for table in KEYS:
+        _settle_table(connection, table)
+        connection.execute(f"DROP TABLE staged_{table}")
+    # A transaction keeps what it has dropped and changed in memory, to its end.
+    connection.commit()
+    connection.begin()
+
+
+def _settle_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     keys = ", ".join(KEYS[table])
     later = f"{TIMES[table]} DESC NULLS LAST, " if table in TIMES else ""
     connection.execute(
@@ -150,11 +191,6 @@ def _settle(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     connection.execute("DROP TABLE settled")
 
 
-def _arrow_schema(connection: duckdb.DuckDBPyConnection, table: str) -> pa.Schema:
-    return connection.sql(f"SELECT * FROM {table} LIMIT 0").to_arrow_table().schema
-
-
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
-    connection.register("batch", rows)
-    connection.execute(f"INSERT INTO {table} SELECT * FROM batch")
-    connection.unregister("batch")
+    # Not by a name for `rows` in SQL: the transaction would keep them to its end.
+    connection.from_arrow(rows).insert_into(table)

@@ -25,6 +25,9 @@ from storage.schema import schema_digest
 
 DATABASE = "results.duckdb"
 
+MEMORY = "512MB"
+"""The most that building it takes of memory; what needs more is spilt beside it."""
+
 _APPLICATION = "mergegrid"
 _MEND = "make it anew with: python -m flows rebuild"
 
@@ -144,10 +147,10 @@ class Results:
             return
         draft = self.path.with_name(f".{DATABASE}.draft")
         try:
-            draft.unlink(missing_ok=True)  # what a killed process left
+            _clear(draft)  # what a killed process left
             if not anew:
                 shutil.copyfile(self.path, draft)
-            with duckdb.connect(draft) as connection:
+            with duckdb.connect(draft, config={"memory_limit": MEMORY}) as connection:
                 try:
                     connection.begin()  # or every statement waits for the disk
                     if anew:
@@ -165,8 +168,13 @@ class Results:
             draft.replace(self.path)
             _sync(self.path.parent)
         finally:
-            draft.unlink(missing_ok=True)
-            draft.with_name(f"{draft.name}.wal").unlink(missing_ok=True)
+            _clear(draft)
+
+
+def _clear(draft: Path) -> None:
+    for path in (draft, draft.with_name(f"{draft.name}.wal")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(draft.with_name(f"{draft.name}.tmp"), ignore_errors=True)
 
 
 def _schema_of(connection: duckdb.DuckDBPyConnection, path: Path) -> str:

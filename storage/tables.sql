@@ -82,15 +82,18 @@ CREATE TABLE lineage (         -- key: child, parent
     record VARCHAR
 );
 
-CREATE TABLE paper_results (   -- key: paper, source_table, suite, method, setting,
-    paper VARCHAR,             --      metric, role
+CREATE TABLE paper_results (   -- key: paper, source_table, suite, model, task, method,
+    paper VARCHAR,             --      setting, metric, role
     source_table VARCHAR,
     suite VARCHAR,             -- the paper's, not ours
+    model VARCHAR,             -- what its experts started from
+    task VARCHAR,              -- by our name; NULL for the mean over tasks
     method VARCHAR,            -- by our name
     setting VARCHAR,           -- main, or such as experts=4
     metric VARCHAR,
     role VARCHAR,
-    value DOUBLE
+    value DOUBLE,
+    note VARCHAR               -- what is known to be wrong with it, or odd
 );
 
 -- 0.0833 for 0.08333333333333333, and other values as they are.

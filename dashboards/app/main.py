@@ -8,11 +8,10 @@ from dashboards.app.answers import VERSION
 from dashboards.app.follow import follower
 from dashboards.app.menu import MENU
 from dashboards.app.scope import choose_scope
-from dashboards.app.style import dress, is_dark
+from dashboards.app.style import SIDEBAR, dress, is_dark
 from mergegrid.errors import ResultsError
 
 ICON = Path(__file__).with_name("icon.svg")
-SIDEBAR = 230  # pixels
 SECONDS = 2.0  # between two looks at what has changed
 ABOUT = "The results of merge grids. Nothing here can be changed."
 

@@ -29,6 +29,15 @@ _DARK = {
     "notice": "#332a17",
 }
 
+SIDEBAR = 230  # pixels
+
+# Streamlit is told as well, which comes too late for it when a machine is busy.
+_SIDEBAR_CSS = f"""
+@media (min-width: 769px) {{
+  [data-testid="stSidebar"]:not([data-collapsed="true"]) {{
+    width: {SIDEBAR}px !important; }}
+}}
+"""
 _APP_CSS = """
 [data-testid="stMainBlockContainer"] { max-width: 1140px; padding: 3.4rem 32px 5rem; }
 .stMain h1 { font-size: 30px; line-height: 1.2; padding: 0 0 2px; }
@@ -50,6 +59,8 @@ _APP_CSS = """
 .st-key-hidden-scope { display: none; }
 [class*="st-key-wide"] { overflow-x: auto; }
 [class*="st-key-wide"] > div { min-width: 720px; }
+[data-testid="stSidebar"] code { padding: 0; background: none; color: inherit;
+  font-size: 13px; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] { padding-left: 16px; padding-right: 16px; }
 }
@@ -88,4 +99,5 @@ def dress() -> None:
     """Put the styles on the page."""
     colors = _DARK if is_dark() else _LIGHT
     variables = " ".join(f"--{name}: {value};" for name, value in colors.items())
-    st.html(f"<style>:root {{ {variables} }}\n{HOUSE_CSS}{_APP_CSS}</style>")
+    css = f"{HOUSE_CSS}{_APP_CSS}{_SIDEBAR_CSS}"
+    st.html(f"<style>:root {{ {variables} }}\n{css}</style>")

@@ -1,7 +1,7 @@
 """What is asked of the results database: a file of SQL for each question.
 
 Values come by name: `$experiment`; `$subset`, where 1 is the largest set of experts
-that was merged; `$cell`; `$paper` and `$paper_suite`.
+that was merged; `$cell`; `$paper`, `$paper_suite` and `$paper_model`.
 """
 
 import re

@@ -20,5 +20,8 @@ FROM paper_results AS papers
 LEFT JOIN ours USING (method, role)
 WHERE papers.paper = $paper
     AND papers.suite = $paper_suite
+    AND papers.model = $paper_model
+    AND papers.task IS NULL
+    AND papers.metric IN ('accuracy', 'task_metric')
     AND papers.setting = 'main'
 ORDER BY papers.role DESC, papers.value DESC

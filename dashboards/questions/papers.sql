@@ -2,10 +2,15 @@
 SELECT
     against_paper.paper,
     against_paper.suite,
+    against_paper.model,
     against_paper.suite = any_value(experiments.suite) AS is_ours,
     count(DISTINCT against_paper.method) AS methods
 FROM against_paper
 JOIN experiments USING (experiment)
 WHERE against_paper.experiment = $experiment
-GROUP BY against_paper.paper, against_paper.suite
-ORDER BY is_ours DESC, against_paper.paper, against_paper.suite
+GROUP BY against_paper.paper, against_paper.suite, against_paper.model
+ORDER BY
+    is_ours DESC,
+    against_paper.paper,
+    against_paper.suite,
+    against_paper.model

@@ -24,9 +24,10 @@ def wait_for(process, root, count):
 
 
 def test_a_run_that_is_killed_again_and_again_finds_what_an_undisturbed_one_does(
-    run, started, file, tables, undisturbed, tmp_path
+    run, started, file, tables, tmp_path
 ):
-    killed = tmp_path / "killed"
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    run(file(), "--root", undisturbed)
     draw, total = random.Random(0), records(undisturbed)
     # While models are made and measured, and while cells are scored.
     points = draw.randrange(1, total // 2), draw.randrange(total // 2, total - 1)

@@ -124,11 +124,16 @@ def prefect(workers):
     return Prefect(workers.server)
 
 
+FEW = [{"methods": ["average", {"name": "ties", "options": {"scale": [0.5, 1.0]}}]}]
+"""A grid of few shares: each takes as long to start as all that they do."""
+
+
 def test_a_retried_grid_goes_on_where_its_lost_machine_stopped_and_does_nothing_twice(
-    prefect, workers, file, tables, undisturbed, tmp_path
+    prefect, workers, run, file, tables, tmp_path
 ):
-    root = tmp_path / "root"
-    grid = prefect.start("grid", file=str(file()), root=str(root))
+    alone, root = tmp_path / "alone", tmp_path / "root"
+    path = file(grid=FEW)
+    grid = prefect.start("grid", file=str(path), root=str(root))
     (handed_out,) = prefect.wait(lambda: prefect.shares(grid))
     pid = prefect.run(grid)["infrastructure_pid"].rpartition(":")[2]
     workers.kill("c")
@@ -139,15 +144,16 @@ def test_a_retried_grid_goes_on_where_its_lost_machine_stopped_and_does_nothing_
     # As the button in the UI does it:
     retry = {"name": "AwaitingRetry", "message": "Retry from the UI"}
     prefect.set_state(grid, type="SCHEDULED", **retry)
+    run(path, "--root", alone)
     assert prefect.ended(grid)["state_type"] == "COMPLETED"
-    assert tables(root) == tables(undisturbed)
+    assert tables(root) == tables(alone)
     shares = prefect.shares(grid)
     assert handed_out["id"] in {share["id"] for share in shares}
     assert {share["state_type"] for share in shares} == {"COMPLETED"}
     keys = [key for share in shares for key in share["parameters"]["keys"]]
     assert len(keys) == len(set(keys))
     # The same again is a matter of looking: nothing is handed out.
-    grid = prefect.start("grid", file=str(file()), root=str(root))
+    grid = prefect.start("grid", file=str(path), root=str(root))
     assert prefect.ended(grid)["state_type"] == "COMPLETED"
     assert prefect.shares(grid) == []
 

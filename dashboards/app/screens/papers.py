@@ -17,10 +17,15 @@ papers = answer("papers", chosen.values).rows
 if not papers:
     show.nothing("No method of this experiment is in a paper whose numbers are here.")
     st.stop()
-known = {f"{row['paper']}: {row['suite']}": row for row in papers}
+known = {f"{row['paper']}: {row['suite']}, {row['model']}": row for row in papers}
 name = st.selectbox("Paper and its suite", [*known], key="paper", width=320)
 paper = known[name]
-values = {**chosen.values, "paper": paper["paper"], "paper_suite": paper["suite"]}
+values = {
+    **chosen.values,
+    "paper": paper["paper"],
+    "paper_suite": paper["suite"],
+    "paper_model": paper["model"],
+}
 if not paper["is_ours"]:
     st.info(
         f"The paper's suite is {paper['suite']}, and this experiment's is "

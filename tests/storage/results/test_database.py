@@ -3,11 +3,13 @@
 import threading
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergegrid.errors import ResultsError
+from storage import ingest
 from storage.schema import KEYS, RELATIONS
 
 
@@ -54,6 +56,14 @@ def test_in_steps_or_at_once_the_database_is_the_same(
     at_once = by_hand.results(tmp_path_factory.mktemp("once"), by_hand.Ledger(found))
     at_once.rebuild()
     assert tables(in_steps) == tables(at_once)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest, "_BATCH", 3)
+        patch.setattr(ingest, "_PORTION", 7)
+        in_portions = by_hand.results(
+            tmp_path_factory.mktemp("portions"), by_hand.Ledger(found)
+        )
+        in_portions.rebuild()
+    assert tables(in_portions) == tables(at_once)
 
 
 def test_counts_beyond_what_a_float_holds_exactly_are_taken(tmp_path, by_hand):
@@ -62,6 +72,26 @@ def test_counts_beyond_what_a_float_holds_exactly_are_taken(tmp_path, by_hand):
     database = by_hand.results(tmp_path, ledger)
     database.refresh()
     assert rows(database, "SELECT flops FROM costs") == [(float(many),)]
+
+
+def test_memory_for_rows_on_their_way_does_not_grow_with_the_ledger(
+    monkeypatch, tmp_path, by_hand
+):
+    monkeypatch.setattr(ingest, "_BATCH", 50)
+    held = []
+
+    class Watched(by_hand.Ledger):
+        def read(self, names):
+            for record in super().read(names):
+                held.append(pa.total_allocated_bytes())
+                yield record
+
+    found = {
+        f"{cell}": [by_hand.score(f"{cell}", f"a/{task}", 50) for task in range(50)]
+        for cell in range(40)
+    }
+    by_hand.results(tmp_path, Watched(found)).refresh()
+    assert max(held[20:]) <= max(held[:20])
 
 
 def test_of_two_rows_with_one_key_the_later_counts(tmp_path, by_hand):
