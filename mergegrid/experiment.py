@@ -7,9 +7,9 @@ keys; nothing in it is the name of a Python class.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mergegrid.documents import Section, fetch_mapping, read_mapping, validated
 from mergegrid.errors import UnknownNameError
@@ -95,10 +95,26 @@ class MethodChoice(Section):
         return self
 
 
+SHORTEST_PREFIX = 2
+"""Two orders may begin with the same expert."""
+
+
+def _sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    if min(sizes) < 1:
+        raise ValueError(f"a subset of {min(sizes)} experts cannot be merged")
+    return tuple(sorted(set(sizes)))
+
+
+Sizes: TypeAlias = Annotated[
+    tuple[int, ...], Field(min_length=1), AfterValidator(_sizes)
+]
+"""Numbers of experts, each once, ascending."""
+
+
 class Nested(Section):
     """Nested random subsets: each sample is one order of the experts, cut at sizes."""
 
-    sizes: tuple[int, ...] = Field(min_length=1)
+    sizes: Sizes
     """Numbers of experts."""
 
     samples: int = Field(default=1, ge=1)
@@ -107,23 +123,62 @@ class Nested(Section):
     seed: int = Field(default=0, ge=0)
     """Decides the orders."""
 
-    @field_validator("sizes")
-    @classmethod
-    def _positive(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        if min(sizes) < 1:
-            raise ValueError(f"a subset of {min(sizes)} experts cannot be merged")
-        return tuple(sorted(set(sizes)))
+
+class Orders(Section):
+    """Nested subsets of given orders of experts, each cut at sizes."""
+
+    given: tuple[tuple[str, ...], ...] = Field(min_length=1)
+    """The orders, each of experts by their tasks; no two begin alike."""
+
+    sizes: Sizes
+    """Numbers of experts."""
+
+    @model_validator(mode="after")
+    def _no_two_begin_alike(self) -> Self:
+        seen: dict[tuple[str, ...], int] = {}
+        for number, order in enumerate(self.given, start=1):
+            for size in self.sizes:
+                if size > len(order):
+                    raise ValueError(
+                        f"order {number} names {len(order)} experts, fewer than {size}"
+                    )
+                prefix = order[:size]
+                if size >= SHORTEST_PREFIX and prefix in seen:
+                    raise ValueError(
+                        f"the orders {seen[prefix]} and {number} begin with the same "
+                        f"{size} experts in the same order; leave one out"
+                    )
+                seen.setdefault(prefix, number)
+        return self
+
+
+class Combinations(Section):
+    """Subsets of each size, drawn independently: all of them, or so many at random."""
+
+    sizes: Sizes
+    """Numbers of experts."""
+
+    most: int = Field(default=10, ge=1)
+    """At most so many subsets of each size."""
+
+    seed: int = Field(default=0, ge=0)
+    """Decides which, where there are more."""
 
 
 class Subsets(Section):
-    """Which experts are merged with one another: all, given lists, or nested samples.
+    """Which experts are merged with one another.
 
-    Exactly one of the three is set; the word `all` alone means all experts together.
+    All of them, given lists, nested samples of random orders or of given ones, one
+    order that is merged expert by expert, or combinations. Exactly one is set; the word
+    `all` alone means all experts together.
     """
 
     all: bool = False
     given: tuple[tuple[str, ...], ...] | None = None
     nested: Nested | None = None
+    orders: Orders | None = None
+    incremental: tuple[str, ...] | None = Field(default=None, min_length=2)
+    combinations: Combinations | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -136,8 +191,9 @@ class Subsets(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if sum((self.all, self.given is not None, self.nested is not None)) != 1:
-            raise ValueError("write one of: all, given, nested")
+        kinds = list(type(self).model_fields)
+        if sum(getattr(self, kind) not in {None, False} for kind in kinds) != 1:
+            raise ValueError(f"write one of: {', '.join(kinds)}")
         if self.given is not None and not all(self.given):
             raise ValueError("a given subset is empty; name at least one expert")
         return self
@@ -267,7 +323,8 @@ def _suite(written: Mapping[str, Any]) -> Suite:
     if name not in SUITES:
         raise UnknownNameError("suite", name, SUITES)
     suite = SUITES[name]
+    known = [field.alias or option for option, field in suite.model_fields.items()]
     for option in options:
-        if option not in suite.model_fields:
-            raise UnknownNameError(f"option of {name}", option, suite.model_fields)
+        if option not in known:
+            raise UnknownNameError(f"option of {name}", option, known)
     return suite(**options)

@@ -5,19 +5,17 @@ a seed. Two spellings of one configuration are one cell.
 """
 
 import itertools
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from mergegrid.canonical import JSON, canonical_json
-from mergegrid.errors import InputError, UnknownNameError
-from mergegrid.experiment import Block, Experiment, MethodChoice, Nested
+from mergegrid.errors import InputError
+from mergegrid.experiment import Block, Experiment, MethodChoice
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Method
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import check_number_of_values
+from mergegrid.subsets import chosen_subsets
 
 BEST = "best"
 """An option's value: the one that other cells over the same experts do best with on
@@ -25,9 +23,6 @@ held-in validation; `Method.best` says which cells."""
 
 ONE_OVER_M = "1/M"
 """An option's value: one over the number of experts."""
-
-MOST_ORDERS_TRIED = 10_000
-"""Random orders drawn before nested sampling gives up; far more than any grid needs."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Cell:
     """The tasks whose experts are merged, in the suite's order."""
 
     sample: int
-    """Which nested sample the subset belongs to; 0 for all and for given subsets."""
+    """Which nested sample the subset belongs to; 0 if it is not nested in others."""
 
     seed: int
     """Decides the draws of a method that draws at random; 0 for all other methods."""
@@ -151,63 +146,8 @@ class Choosers:
         ]
 
 
-def nested_subsets(
-    experts: Sequence[str], nested: Nested
-) -> list[tuple[int, list[str]]]:
-    """Draw nested subsets: random orders of the experts, each cut at every size.
-
-    No two samples share a subset of the same size, save for all experts together, so
-    that samples are different merges (Realistic Evaluation, App. G, draws nested
-    prefixes of permutations for the same reason).
-
-    Args:
-        experts: what to draw from.
-        nested: sizes, number of samples and seed.
-
-    Returns:
-        Sample number (from 1) and subset, sample by sample, from small to large.
-
-    Raises:
-        InputError: if a size exceeds the number of experts, or there are fewer
-            different subsets than samples.
-    """
-    count = len(experts)
-    if max(nested.sizes) > count:
-        raise InputError(
-            f"nested.sizes: a subset of {max(nested.sizes)} experts is larger than the "
-            f"suite, which has {count}; take sizes up to {count}."
-        )
-    everyone = list(experts)
-    partial = [size for size in nested.sizes if size < count]
-    possible = min((math.comb(count, size) for size in partial), default=1)
-    drawn: list[list[str]] = []
-    seen: set[frozenset[str]] = set()
-    generator = np.random.default_rng(nested.seed)
-    for _ in range(MOST_ORDERS_TRIED):
-        if len(drawn) == nested.samples:
-            break
-        order = [everyone[index] for index in generator.permutation(count).tolist()]
-        prefixes = {frozenset[str](order[:size]) for size in partial}
-        if not prefixes & seen:
-            seen |= prefixes
-            drawn.append(order)
-        if not partial:
-            break
-    if len(drawn) < nested.samples and partial:
-        raise InputError(
-            f"nested.samples: {nested.samples} different samples of sizes "
-            f"{list(nested.sizes)} from {count} experts cannot be drawn; "
-            f"there are at most {possible}. Take fewer samples."
-        )
-    return [
-        (sample, order[:size])
-        for sample, order in enumerate(drawn, start=1)
-        for size in nested.sizes
-    ]
-
-
 def _block_cells(block: Block, held_in: tuple[str, ...]) -> Iterator[Cell]:
-    for sample, subset in _subsets(block, held_in):
+    for sample, subset in chosen_subsets(block.subsets, held_in):
         for choice in block.methods:
             method = get_method(choice.name)
             _check_size(method, len(subset))
@@ -222,24 +162,6 @@ def _block_cells(block: Block, held_in: tuple[str, ...]) -> Iterator[Cell]:
                         sample=sample,
                         seed=seed,
                     )
-
-
-def _subsets(
-    block: Block, held_in: tuple[str, ...]
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    if block.subsets.nested is not None:
-        chosen = nested_subsets(held_in, block.subsets.nested)
-    elif block.subsets.given is not None:
-        chosen = [(0, list(subset)) for subset in block.subsets.given]
-    else:
-        chosen = [(0, list(held_in))]
-    for sample, subset in chosen:
-        for expert in subset:
-            if expert not in held_in:
-                raise UnknownNameError("expert", expert, held_in)
-        if len(set(subset)) != len(subset):
-            raise InputError(f"The subset {subset} names an expert twice.")
-        yield sample, tuple(sorted(subset, key=held_in.index))
 
 
 def _check_size(method: Method, size: int) -> None:

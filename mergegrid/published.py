@@ -60,6 +60,22 @@ class Published:
             return {"hub": self.place}
         return {"files": _identify(self.place, _look(self.place))}
 
+    def configuration(self) -> dict[str, str]:
+        """Read what the model says about itself, fetching nothing else of it.
+
+        Returns:
+            The text of its JSON files by name.
+
+        Raises:
+            InputError: if there is nothing, or it cannot be fetched.
+        """
+        if self.is_on_hub:
+            directory = fetch_from_hub(self.place, ("*.json",))
+            return {f.name: f.read_text("utf-8") for f in directory.glob("*.json")}
+        place = Place.of(self.place)
+        names = [name for name in _files(place) if name.endswith(".json")]
+        return {name: place.inside(name).bytes().decode() for name in names}
+
     @contextmanager
     def fetched(self) -> Generator[Path]:
         """Have the model in a directory while this block runs.

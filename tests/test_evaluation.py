@@ -64,3 +64,63 @@ def test_tallies_pool_and_tell_their_error():
     assert pooled == Tally(4, 8)
     assert pooled.value == 0.5
     assert pooled.standard_error == pytest.approx(math.sqrt(0.5 * 0.5 / 8))
+
+
+class Echo(nn.Module):
+    """Says for every position of its input that the label is the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.sizes = []
+
+    def forward(self, batch):
+        self.sizes.append(len(batch["input"]))
+        return nn.functional.one_hot(batch["input"], 9).float() * self.scale
+
+    def write(self, batch):
+        self.sizes.append(len(batch["input"]))
+        return [" ".join(map(str, row.tolist())) for row in batch["input"]]
+
+
+def answered(inputs, answers, **others):
+    """Make examples whose acceptable answers are texts."""
+    examples = TensorExamples({"input": torch.tensor(inputs)} | others)
+    examples.references = answers.__getitem__
+    return examples
+
+
+def test_an_answer_of_several_positions_is_right_in_part():
+    labels = torch.tensor([[1, 2, -100, -100], [1, 2, 3, 4], [5, -100, -100, -100]])
+    inputs = torch.tensor([[1, 0, 0, 0], [1, 2, 3, 0], [5, 0, 0, 0]])
+    tally = evaluate(Echo(), TensorExamples({"input": inputs, "label": labels}))
+    scores = [1 / 2, 3 / 4, 1]
+    assert tally.correct == pytest.approx(sum(scores))
+    mean, squares = sum(scores) / 3, sum(score**2 for score in scores) / 3
+    assert tally.standard_error == pytest.approx(math.sqrt((squares - mean**2) / 3))
+
+
+def test_tasks_with_one_metric_share_batches_and_keep_their_own_answers():
+    tasks = {
+        "a": answered([[1, 2], [3, 4]], [("1 2",), ("4 3",)]),
+        "b": answered([[5, 6]], [("6", "5 6")]),
+    }
+    model = Echo()
+    metrics = dict.fromkeys(tasks, "exact_match")
+    found = evaluate_tasks(model, tasks, metrics=metrics)
+    assert found == {"a": Tally(1, 2), "b": Tally(1, 1)}
+    assert model.sizes == [3]
+
+
+def test_the_median_over_templates_is_of_each_task():
+    template = torch.tensor([0, 1, 2, 0, 1, 2])
+    two = answered([[1]] * 6, [("1",)] * 6, template=template)
+    one = answered(
+        [[1]] * 6,
+        [("1",), ("0",), ("0",), ("1",), ("0",), ("1",)],
+        template=template,
+    )
+    metrics = dict.fromkeys((1, 2), "exact_match")
+    found = evaluate_tasks(Echo(), {1: one, 2: two}, metrics=metrics)
+    assert (found[1].value, found[2].value) == (0.5, 1)
+    assert (found[1].examples, found[2].examples) == (2, 2)

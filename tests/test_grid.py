@@ -3,8 +3,7 @@ from collections import Counter
 import pytest
 
 from mergegrid.errors import InputError
-from mergegrid.experiment import Nested
-from mergegrid.grid import expand, nested_subsets
+from mergegrid.grid import expand
 
 NAMES = [f"category{index}/domain" for index in range(6)]
 
@@ -93,35 +92,6 @@ def test_the_best_scale_needs_task_arithmetic_over_the_same_experts(experiment):
 def test_what_does_not_fit_is_named_before_anything_runs(experiment, grid, message):
     with pytest.raises(InputError, match=message):
         expand(experiment(grid=[grid]))
-
-
-def test_nested_subsets_grow_within_a_sample():
-    drawn = nested_subsets(NAMES, Nested(sizes=(2, 4, 6), samples=3, seed=1))
-    for sample in (1, 2, 3):
-        small, middle, large = (set(subset) for s, subset in drawn if s == sample)
-        assert small < middle < large == set(NAMES)
-
-
-def test_no_two_samples_share_a_subset_that_leaves_an_expert_out():
-    drawn = nested_subsets(NAMES, Nested(sizes=(2, 3), samples=5, seed=0))
-    subsets = [frozenset(subset) for _, subset in drawn]
-    assert len(set(subsets)) == len(subsets) == 10
-
-
-def test_subsets_depend_on_the_seed_alone():
-    first, again, other = (
-        nested_subsets(NAMES, Nested(sizes=(3,), samples=2, seed=seed))
-        for seed in (0, 0, 1)
-    )
-    assert first == again != other
-
-
-def test_more_samples_begin_with_the_same_ones():
-    few, many = (
-        nested_subsets(NAMES, Nested(sizes=(2, 3), samples=samples, seed=0))
-        for samples in (2, 4)
-    )
-    assert many[: len(few)] == few
 
 
 def test_values_of_each_expert_are_counted_before_anything_runs(experiment):

@@ -300,7 +300,13 @@ def test_memory_grows_with_the_largest_tensor(look):
     more = found.costs.memory - small.costs.memory
     assert more == pytest.approx(3 * 4 * 8_000_000, rel=0.01)
     _, whole = look(large, method="iso_c")
-    assert whole.costs.memory > 2 * found.costs.memory
+    assert whole.costs.memory > found.costs.memory + 2 * 4 * 8_000_000
+    # Of a matrix with as many entries, the smaller side decides what is decomposed.
+    square = {name: model(embed__weight=torch.zeros(4000, 2000)) for name in "pab"}
+    _, broad = look(square, method="iso_c")
+    more = broad.costs.memory - whole.costs.memory
+    decomposing = 24 * 2000**2 + 4 * 8_000_000 - 2 * 4 * 8_000_000
+    assert more == pytest.approx(decomposing, rel=0.01)
 
 
 # Words

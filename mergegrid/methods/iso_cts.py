@@ -198,12 +198,12 @@ def iso_cts_memory(shape: tuple[int, ...], experts: int) -> int:
 
     Returns:
         With n the smaller and m the larger side: 8 n^2 for singular vectors, 8 n^2 for
-        what is common or one side's polar factor, 24 n^2 to decompose; 4 m n for the
-        result.
+        what is common or one side's polar factor, 8 n^2 for products on the way, 24
+        n^2 to decompose; 4 m n for the result.
     """
     del experts
     small = min(shape)
-    return 16 * small**2 + eigenvector_bytes(small) + 4 * math.prod(shape)
+    return 24 * small**2 + eigenvector_bytes(small) + 4 * math.prod(shape)
 
 
 METHOD = Method(
