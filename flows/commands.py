@@ -161,6 +161,12 @@ def export(
     ],
     root: RootUrl = DEFAULT_ROOT,
     *,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Write an adapter of this rank instead of a full model."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace OUT_DIR, if it is there.")
     ] = False,
@@ -170,8 +176,10 @@ def export(
 
     place, results = _open_results(root)
     results.refresh()
-    export_cell(place, results, cell, out, force=force)
+    errors = export_cell(place, results, cell, out, rank=rank, force=force)
     console.print(str(out))
+    for task, error in errors.items():
+        console.print(f"relative error {error:.2g} {task}".rstrip())
 
 
 @app.command()

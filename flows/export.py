@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mergegrid.directories import new_directory
 from mergegrid.engine import sweep
@@ -26,8 +27,14 @@ CELL_FILE = "cell.json"
 
 
 def export(
-    root: Root, results: Results, key: str, out: Path, *, force: bool = False
-) -> None:
+    root: Root,
+    results: Results,
+    key: str,
+    out: Path,
+    *,
+    rank: int | None = None,
+    force: bool = False,
+) -> dict[str, float]:
     """Merge once more what a cell merged, and write the model.
 
     Args:
@@ -37,7 +44,13 @@ def export(
         out: the directory to make; it appears when it is complete. It loads as the
             pretrained model does; with a method that yields a model for each task, it
             holds a directory for each.
+        rank: to write the model as an adapter of the pretrained one, the changes of its
+            weights cut to that rank; None to write it as a full model.
         force: whether it takes the place of a directory that is there.
+
+    Returns:
+        Of adapters, the relative error that cutting makes, by task if there are several
+        models, else by "".
 
     Raises:
         InputError: if there is no such cell, or something is in the way.
@@ -47,15 +60,16 @@ def export(
     entry = workspace.steps.scored[key]
     recipe = recipe_of(workspace, entry)
     experts = {name: workspace.parameters(k) for name, k in entry.models.items()}
+    pretrained = workspace.parameters(workspace.steps.pretrained.key)
     models = sweep(
         experts,
         [recipe],
-        workspace.parameters(workspace.steps.pretrained.key),
+        pretrained,
         read_statistics(workspace, [entry]),
         subsets=[tuple(entry.models)],
         seed=entry.cell.seed,
     )
-    about = {
+    about: dict[str, Any] = {
         "cell": key,
         "experiment": workspace.experiment.name,
         "root": root.url,
@@ -65,14 +79,23 @@ def export(
         "statistics": {kind: dict(of) for kind, of in entry.statistics.items()},
         "seed": entry.cell.seed,
     }
+    errors: dict[str, float] = {}
     with new_directory(out, force=force) as made:
         for merged in models:
             directory = made / (merged.task or "")
             directory.mkdir(parents=True, exist_ok=True)
             model = workspace.model(merged.parameters)
-            workspace.family.save(model, directory)
+            if rank is None:
+                workspace.family.save(model, directory)
+            else:
+                errors[merged.task or ""] = workspace.family.save_adapter(
+                    model, pretrained, directory, rank=rank
+                )
+        if rank is not None:
+            about["adapter"] = {"rank": rank, "relative_error": errors}
         text = json.dumps(about, indent=2, ensure_ascii=False)
         (made / CELL_FILE).write_text(f"{text}\n", encoding="utf-8")
+    return errors
 
 
 def _workspace(root: Root, results: Results, key: str) -> Workspace:

@@ -29,8 +29,10 @@ CONFIGS = Path(__file__).parent.parent / "configs" / "experiments"
 CHOSEN_AT_FIRST = ("average", "task_arithmetic", "ties", "regmean")
 """Methods that a new form has switched on."""
 
-KNOWN_SUITES: dict[str, Any] = {"enum": list(SUITES)}
-"""What makes a text field a menu of the registry's suites."""
+KNOWN_SUITES: dict[str, Any] = {
+    "enum": [name for name in SUITES if (CONFIGS / f"{name}.yaml").is_file()]
+}
+"""What makes a text field a menu of the suites that need no more than a name."""
 
 
 class Part(BaseModel):

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.answers import Answers
+from flows.expected import ASSUMED_SPEED, Expected, expected
 from flows.plan import Plan, prerequisites
 from storage.garbage import Garbage
 
@@ -61,6 +62,42 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"{sum(map(len, units))} cells to merge and evaluate in {len(units)} units."
         if units
         else "No cell is left to score."
+    )
+    show_expected(expected(plan), console)
+
+
+def show_expected(will: Expected, console: Console) -> None:
+    """Print what a run is expected to fetch and to take.
+
+    Args:
+        will: the reckoning.
+        console: where to print.
+    """
+    if will.fetches:
+        table = _table("to fetch", "size", "licence")
+        for fetch in will.fetches:
+            known = size(fetch.bytes) if fetch.bytes else "not known"
+            table.add_row(fetch.what, known, fetch.licence or "not known")
+        console.print(table)
+        console.print(f"{size(sum(f.bytes for f in will.fetches))} to fetch.")
+    if not will.flops:
+        return
+    parts = {
+        "training and statistics": will.prepare_flops,
+        "merging": will.merge_flops,
+        "evaluation": will.evaluate_flops,
+    }
+    console.print(
+        f"{will.flops:.3g} FLOPs: "
+        + ", ".join(f"{flops:.3g} {part}" for part, flops in parts.items())
+    )
+    console.print(
+        f"{size(will.stored)} to store; {size(will.memory)} of memory for the largest "
+        f"step, activations aside."
+    )
+    console.print(
+        f"About {will.gpu_hours:.2g} GPU hours, at an assumed "
+        f"{ASSUMED_SPEED / 1e12:.0f} TFLOP/s (an A100 in mixed precision)."
     )
 
 

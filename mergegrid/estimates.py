@@ -73,6 +73,8 @@ class Estimates:
 
     def __init__(self, experiment: Experiment, steps: Iterable[Step]) -> None:
         self._experiment = experiment
+        # What each kind of statistic takes for one example: all examples are alike.
+        self._for_one: dict[str, tuple[int, float]] = {}
         self._suite = experiment.open_suite()
         family = get_family(self._suite.family)
         architecture = self._suite.architecture()
@@ -147,13 +149,13 @@ class Estimates:
         numbers: int,
     ) -> Estimate:
         """Estimate a statistic that is measured on examples and holds some numbers."""
-        blank = self._blank(step.inputs["task"], how.split)
-        counted = count(self._pretrained, blank, limit=how.examples)
-        seen = min(len(blank), how.examples)
-        return Estimate(*counted, numbers * BYTES_PER_NUMBER, seen)
-
-    def _blank(self, task: str, split: str) -> "_Blank":
-        return _Blank(self._meta_example, self._suite.counts()[f"{task}.{split}"])
+        if step.name not in self._for_one:
+            blank = _Blank(self._meta_example, 1)
+            self._for_one[step.name] = count(self._pretrained, blank, limit=1)
+        exact, paper = self._for_one[step.name]
+        there = self._suite.counts()[f"{step.inputs['task']}.{how.split}"]
+        seen = min(there, how.examples)
+        return Estimate(exact * seen, paper * seen, numbers * BYTES_PER_NUMBER, seen)
 
     @functools.cached_property
     def _meta_example(self) -> Batch:

@@ -93,14 +93,16 @@ def fine_tune(
         )
         return functools.reduce(operator.add, tallies.values())
 
-    record = train(
-        model,
-        Concatenation(examples),
-        validate,
-        settings,
-        seed=workspace.experiment.seed,
-        progress=advance,
-    )
+    seed = workspace.experiment.seed
+    with workspace.family.adapting(model, seed=seed):
+        record = train(
+            model,
+            Concatenation(examples),
+            validate,
+            settings,
+            seed=seed,
+            progress=advance,
+        )
     save_tensors(into / PARAMETERS, workspace.family.merged_parameters(model))
     return taken(workspace, step, record)
 

@@ -11,6 +11,7 @@ WHERE against_paper.experiment = $experiment
 GROUP BY against_paper.paper, against_paper.suite, against_paper.model
 ORDER BY
     is_ours DESC,
+    methods DESC,
     against_paper.paper,
     against_paper.suite,
     against_paper.model

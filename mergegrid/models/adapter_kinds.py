@@ -1,12 +1,9 @@
 """Kinds of adapters: what they add to a model, and where."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
-
-from mergegrid.errors import InputError, UnknownNameError
 
 
 class _Kind(BaseModel):
@@ -95,69 +92,3 @@ def is_target(layer: str, targets: Sequence[str]) -> bool:
         Whether it is.
     """
     return any(layer == each or layer.endswith(f".{each}") for each in targets)
-
-
-def find_targets(model: nn.Module, kind: Lora | Ia3) -> dict[str, nn.Module]:
-    """Find the layers that an adapter is added to.
-
-    Args:
-        model: a model, in which what its family merges requires gradients.
-        kind: the kind of adapter.
-
-    Returns:
-        The layers by name: linear ones, and for LoRA also PyTorch's attention, whose
-        projections are adapted together.
-
-    Raises:
-        UnknownNameError: if a target is no such layer.
-        InputError: if a layer's weight is also an embedding.
-    """
-    known: dict[str, nn.Module] = {}
-    inside: set[str] = set()
-    for name, module in model.named_modules():
-        if isinstance(module, nn.MultiheadAttention):
-            inside.add(f"{name}.out_proj")  # which is not called, but read
-            fused: Any = module.in_proj_weight  # None where sizes differ
-            if isinstance(kind, Lora) and fused is not None:
-                known[name] = module
-        elif isinstance(module, nn.Linear) and name not in inside:
-            known[name] = module
-    known = {n: m for n, m in known.items() if _is_merged(m)}
-    for target in kind.targets:
-        if not any(is_target(name, [target]) for name in known):
-            ends = sorted({name.rpartition(".")[2] for name in known})
-            raise UnknownNameError(f"layer for {kind.kind} to adapt", target, ends)
-    found = {n: m for n, m in known.items() if is_target(n, kind.targets)}
-    embeddings = {
-        id(m.weight): n for n, m in model.named_modules() if isinstance(m, nn.Embedding)
-    }
-    for name, module in found.items():
-        shared = embeddings.get(id(getattr(module, "weight", None)))
-        if shared is not None:
-            raise InputError(
-                f"{name!r} cannot be adapted: its weight is also that of {shared!r}."
-            )
-    return found
-
-
-def weights_of(layers: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Name the weights of layers.
-
-    Args:
-        layers: linear layers and attention, by name.
-
-    Returns:
-        For each weight's name the layer as peft names it.
-    """
-    found: dict[str, str] = {}
-    for name, layer in layers.items():
-        if isinstance(layer, nn.MultiheadAttention):
-            found[f"{name}.in_proj_weight"] = name
-            found[f"{name}.out_proj.weight"] = f"{name}.base_layer.out_proj"
-        else:
-            found[f"{name}.weight"] = name
-    return found
-
-
-def _is_merged(layer: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in layer.parameters())

@@ -22,6 +22,7 @@ from mergegrid.errors import InputError
 from mergegrid.models import get_family
 from mergegrid.models.adapted_model import BASE, AdaptedModel
 from mergegrid.models.adapter_files import (
+    CONFIGURATION,
     read_adapter,
     truncated,
     write_ia3,
@@ -31,9 +32,13 @@ from mergegrid.models.adapter_kinds import (
     AdapterArchitecture,
     Ia3,
     Lora,
-    find_targets,
     is_target,
-    weights_of,
+)
+from mergegrid.models.adapter_layers import (
+    Layer,
+    find_layers,
+    open_attention,
+    published_name,
 )
 from mergegrid.models.architectures import (
     check_architecture,
@@ -114,14 +119,34 @@ class Adapters(Family):
                 f"{directory} is an adapter of the kind {stored.kind}, not {kind.kind}."
             )
         values = {n: p.clone() for n, p in self.merged_parameters(model).items()}
-        names = _names(model)
-        for layer, value in stored.layers.items():
-            name = names.get(layer)
-            if name is None or values[name].shape != value.shape:
-                raise InputError(_misfit(directory, layer, value, model))
-            start = values[name] if isinstance(kind, Lora) else 0.0
-            values[name] = start + value.to(values[name].device)
+        layers = {layer.published: layer for layer in _layers(model)}
+        for name, value in stored.layers.items():
+            layer = layers.get(name)
+            if layer is None:
+                raise InputError(_unknown(directory, name, model))
+            into = values[f"{BASE}.{layer.weight}"][layer.rows]
+            if into.shape != value.shape:
+                raise InputError(
+                    f"{directory} is an adapter for another base model: of {name!r}, "
+                    f"shape {tuple(into.shape)}, it adapts {tuple(value.shape)}."
+                )
+            into.mul_(float(isinstance(kind, Lora))).add_(value.to(into.device))
         return values
+
+    def describe(
+        self, files: Mapping[str, str], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Complete an architecture by what a published model says about itself.
+
+        Args:
+            files: the text of its JSON files by name.
+            given: what they do not say.
+
+        Returns:
+            The architecture, as `create` takes it.
+        """
+        base = get_family(given["family"])
+        return {**given, "base": base.describe(files, given.get("base", {}))}
 
     def example(self, architecture: Mapping[str, Any]) -> Batch:
         """Make a batch of one blank example.
@@ -159,17 +184,18 @@ class Adapters(Family):
             return
         get_family(own.architecture.family).freeze(own.base)
         kind = own.architecture.adapter
-        targets = find_targets(own.base, kind)
+        layers = find_layers(own.base, kind)
         own.requires_grad_(requires_grad=False)
-        if isinstance(kind, Ia3):
-            feedforward = [n for n in targets if is_target(n, kind.feedforward)]
-            config = IA3Config(
-                target_modules=list(targets), feedforward_modules=feedforward
-            )
-            inject_adapter_in_model(config, own.base)
-        else:
-            for weight in weights_of(targets):
-                own.base.get_parameter(weight).requires_grad = True
+        if isinstance(kind, Lora):
+            for layer in layers:
+                own.base.get_parameter(layer.weight).requires_grad = True
+            return
+        names = [layer.name for layer in layers]
+        config = IA3Config(
+            target_modules=names,
+            feedforward_modules=[n for n in names if is_target(n, kind.feedforward)],
+        )
+        inject_adapter_in_model(config, own.base)
 
     def adapting(self, model: nn.Module, *, seed: int) -> AbstractContextManager[None]:
         """Have LoRA's factors in a model while it is trained.
@@ -218,7 +244,7 @@ class Adapters(Family):
         base = get_family(checked.family).load(directory)
         model = AdaptedModel(base, checked)
         self.freeze(model)
-        if _vectors(model):
+        if (directory / ADAPTER / CONFIGURATION).is_file():
             values = self.import_expert(directory / ADAPTER, about, model)
             self.set_parameters(model, values)
         return model.eval()
@@ -239,19 +265,21 @@ class Adapters(Family):
             over all weights together; 0 of IA3, whose vectors are kept as they are.
         """
         own = _own(model)
-        names = {name: layer for layer, name in _names(own).items()}
         transposed = bool(getattr(own.base, "turned", []))
-        merged = self.merged_parameters(own)
+        merged = {n: p.cpu() for n, p in self.merged_parameters(own).items()}
+        layers = {each.published: each for each in _layers(own)}
         if isinstance(own.architecture.adapter, Ia3):
-            vectors = {names[n]: vector.cpu() for n, vector in merged.items()}
+            vectors = {n: merged[f"{BASE}.{each.weight}"] for n, each in layers.items()}
             write_ia3(directory, vectors, transposed=transposed)
             return 0.0
         factors: dict[str, tuple[Tensor, Tensor]] = {}
         lost = changed = 0.0
-        for name, weight in merged.items():
-            change = weight.cpu().double() - pretrained[name].cpu().double()
+        for published, layer in layers.items():
+            name = f"{BASE}.{layer.weight}"
+            before = pretrained[name].cpu()[layer.rows].double()
+            change = merged[name][layer.rows].double() - before
             a, b = truncated(change, rank)
-            factors[names[name]] = a, b
+            factors[published] = a, b
             lost += (change - b.double() @ a.double()).square().sum().item()
             changed += change.square().sum().item()
         write_lora(directory, factors, transposed=transposed)
@@ -260,11 +288,8 @@ class Adapters(Family):
 
 @contextmanager
 def _factors(model: AdaptedModel, kind: Lora, seed: int) -> Generator[None]:
-    """Put LoRA's factors into a model, and at the end their products."""
-    weights = weights_of(find_targets(model.base, kind))
-    # Attention adds products to its weights and takes them off again in every pass,
-    # which changes their last digits.
-    start = {name: model.base.get_parameter(name).detach() for name in weights}
+    """Put LoRA's factors into a model, and at the end add their products."""
+    layers = find_layers(model.base, kind)
     config = LoraConfig(
         r=kind.r,
         lora_alpha=kind.alpha,  # pyright: ignore[reportArgumentType]
@@ -272,24 +297,35 @@ def _factors(model: AdaptedModel, kind: Lora, seed: int) -> Generator[None]:
         alpha_pattern=dict(kind.alpha_pattern),
         use_rslora=kind.rslora,
         lora_dropout=kind.dropout,
-        target_modules=[n for n in weights.values() if ".base_layer." not in n],
+        target_modules=[layer.name for layer in layers],
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        tuner = LoraModel(model.base, config, "default")
-    try:
+    with open_attention(model.base, layers):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            tuner = LoraModel(model.base, config, "default")
         yield
-    finally:
         products: dict[str, Tensor] = {}
-        for name, layer in weights.items():
-            adapted: Any = model.base.get_submodule(layer)
-            products[name] = adapted.get_delta_weight("default").detach()
+        for layer in layers:
+            adapted: Any = model.base.get_submodule(layer.name)
+            products[layer.name] = adapted.get_delta_weight("default").detach()
         tuner.unload()
-        model.requires_grad_(requires_grad=False)
-        for name, product in products.items():
-            weight = model.base.get_parameter(name)
-            weight.data = start[name].to(product.device) + product
-            weight.requires_grad = True
+    model.requires_grad_(requires_grad=False)
+    for layer in layers:
+        weight = model.base.get_parameter(layer.weight)
+        weight.data[layer.rows] += products[layer.name]
+        weight.requires_grad = True
+
+
+def _layers(model: AdaptedModel) -> list[Layer]:
+    """List the adapted layers; of IA3 the vectors stand for their weights."""
+    kind = model.architecture.adapter
+    if isinstance(kind, Lora):
+        return find_layers(model.base, kind)
+    inner, _ = inner_model(model.base)
+    return [
+        Layer(name, published_name(name, inner), f"{name}{VECTOR}", slice(None))
+        for name in _vectors(model)
+    ]
 
 
 def _vectors(model: AdaptedModel) -> dict[str, IA3Layer]:
@@ -314,39 +350,17 @@ def _without(model: AdaptedModel, vectors: Mapping[str, IA3Layer]) -> Generator[
             model.base.set_submodule(name, layer)
 
 
-def _names(model: AdaptedModel) -> dict[str, str]:
-    """Name the merged parameters, by the layer that peft stores them under."""
-    inner, _ = inner_model(model.base)
-    prefix = f"{inner}." if inner else ""
-    if isinstance(model.architecture.adapter, Ia3):
-        names = {f"{layer}{VECTOR}": layer for layer in _vectors(model)}
-    else:
-        names = weights_of(find_targets(model.base, model.architecture.adapter))
-    return {
-        layer.removeprefix(prefix): f"{BASE}.{name}" for name, layer in names.items()
-    }
-
-
-def _misfit(directory: Path, layer: str, value: Tensor, model: AdaptedModel) -> str:
-    inner, module = inner_model(model.base)
-    del inner
-    path = layer.replace(".base_layer.", ".")
-    targets = ", ".join(model.architecture.adapter.targets)
-    try:
-        held = module.get_submodule(path)
-    except AttributeError:
+def _unknown(directory: Path, layer: str, model: AdaptedModel) -> str:
+    """Say what is wrong with a layer that is none of the targets."""
+    _, inner = inner_model(model.base)
+    if layer not in dict(inner.named_modules()):
         return (
             f"{directory} is an adapter for another base model: this one has no layer "
-            f"{path!r}."
+            f"{layer!r}."
         )
-    shape = tuple(getattr(held, "weight", torch.zeros(0)).shape)
-    if is_target(path, model.architecture.adapter.targets):
-        return (
-            f"{directory} is an adapter for another base model: {path!r} has a weight "
-            f"of shape {shape} here, but {tuple(value.shape)} was adapted."
-        )
+    targets = ", ".join(model.architecture.adapter.targets)
     return (
-        f"{directory} adapts {path!r}, but the targets are {targets}; name all layers "
+        f"{directory} adapts {layer!r}, but the targets are {targets}; name all layers "
         f"that any expert adapts."
     )
 

@@ -78,6 +78,23 @@ class Family(Protocol):
         self.check_parameters(pretrained, parameters, str(directory))
         return parameters
 
+    def describe(
+        self, files: Mapping[str, str], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Complete an architecture by what a published model says about itself.
+
+        Args:
+            files: the text of its JSON files by name.
+            given: what they do not say.
+
+        Returns:
+            The architecture, as `create` takes it.
+
+        Raises:
+            InputError: if they describe no model of this family.
+        """
+        ...
+
     def example(self, architecture: Mapping[str, Any]) -> Batch:
         """Make a batch of one blank example, to count what an example costs.
 

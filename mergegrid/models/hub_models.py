@@ -8,6 +8,7 @@ import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeAlias
 
 import torch
@@ -99,6 +100,25 @@ def open_model(
     return model
 
 
+def described_config(files: Mapping[str, str]) -> dict[str, Any]:
+    """Read the configuration of a published model.
+
+    Args:
+        files: the text of its JSON files by name.
+
+    Returns:
+        What decides its shape.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if CONFIG not in files:
+        raise InputError(f"The pretrained model has no {CONFIG}.")
+    found = json.loads(files[CONFIG])
+    kept = found.keys() - INCIDENTAL | COMPARED_ANYWAY & found.keys()
+    return {key: found[key] for key in sorted(kept)}
+
+
 def save_model(
     model: transformers.PreTrainedModel,
     directory: Path,
@@ -139,22 +159,28 @@ def turn_layers(model: nn.Module) -> list[str]:
     return [f"{name}.weight" for name in found]
 
 
+_ALONE = RLock()
+"""While transformers makes or opens a model it changes PyTorch's modules for every
+thread, and how much it says is for every thread too."""
+
+
 @contextmanager
 def quiet() -> Generator[None]:
-    """Have transformers say nothing in this block, where everything is checked.
+    """Use transformers in this block: alone in the process, and without its messages.
 
     Yields:
         Nothing.
     """
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    with _ALONE:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
 
 
 def inner_model(model: nn.Module) -> tuple[str, nn.Module]:

@@ -20,6 +20,7 @@ from mergegrid.models.open_clip_formats import (
     Stored,
     read_expert,
     read_model,
+    read_model_sections,
 )
 from mergegrid.parameters import Parameters
 from mergegrid.suites.examples import Batch
@@ -102,6 +103,20 @@ class OpenClip(Family):
         return {
             name: found[name].to(tensor.dtype).clone() for name, tensor in own.items()
         }
+
+    def describe(
+        self, files: Mapping[str, str], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Complete an architecture by what a published model says about itself.
+
+        Args:
+            files: the text of its JSON files by name.
+            given: what they do not say.
+
+        Returns:
+            The architecture, as `create` takes it.
+        """
+        return read_model_sections(files) | {"tokenizer": "clip", **given}
 
     def example(self, architecture: Mapping[str, Any]) -> Batch:
         """Make a batch of one blank example.

@@ -97,7 +97,7 @@ class ClipClassifier(nn.Module):
         self.visual = towers.visual
         for block in self.visual.modules():
             if isinstance(block, ResidualAttentionBlock):
-                attend: Any = partial(_attend, block.attn)
+                attend: Any = partial(_attend, block)
                 block.attention = attend
         self.text = towers.text
         self.logit_scale = towers.logit_scale
@@ -145,12 +145,9 @@ class ClipClassifier(nn.Module):
             embeddings of its prompts; otherwise the mean of its prompts' embeddings.
         """
         device = self.logit_scale.device
-        embedded = torch.cat(
-            [
-                self.text(tokens)
-                for tokens in self._tokens.to(device).split(PROMPTS_AT_ONCE)
-            ]
-        )
+        tokens = self._tokens.to(device)
+        at_once = len(tokens) if device.type == "meta" else PROMPTS_AT_ONCE
+        embedded = torch.cat([self.text(part) for part in tokens.split(at_once)])
         if self._scaled:
             embedded = functional.normalize(embedded, dim=-1)
         counts = [len(prompts) for prompts in self._prompts]
@@ -170,7 +167,9 @@ class ClipClassifier(nn.Module):
         return open_clip.tokenize(prompts, self.text.context_length)
 
 
-def _attend(attention: nn.MultiheadAttention, q_x: Tensor, **_: object) -> Tensor:
+def _attend(block: ResidualAttentionBlock, q_x: Tensor, **_: object) -> Tensor:
+    # Looked up when it is called, since adapters take the attention's place.
+    attention = block.attn
     # Gradients in evaluation mode are per-example gradients, taken under vmap, which
     # has no rule for the fused kernels. Asking for the weights keeps PyTorch from them.
     explicit = torch.is_grad_enabled() and not attention.training

@@ -186,7 +186,13 @@ def read_expert(directory: Path) -> Stored:
         stored = read_model(directory)
         parameters, model = stored.parameters, stored.model
     elif kind == "clip_vision_model":
-        parameters = _transformers_names(_tensors(directory))
+        tower = "vision_model."  # which transformers writes no longer, since version 5
+        parameters = _transformers_names(
+            {
+                name if name.startswith(tower) else tower + name: tensor
+                for name, tensor in _tensors(directory).items()
+            }
+        )
     else:
         parameters = _open_clip_names(_tensors(directory))
     vision = {n: t for n, t in parameters.items() if n.startswith("visual.")}

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.likelihood import Positions, log_likelihood
@@ -28,7 +28,12 @@ from mergegrid.models.architectures import (
     save_architecture,
 )
 from mergegrid.models.family import Family
-from mergegrid.models.hub_models import create_model, open_model, quiet, save_model
+from mergegrid.models.hub_models import (
+    create_model,
+    described_config,
+    open_model,
+    save_model,
+)
 from mergegrid.models.tokens import (
     Row,
     Tokenizer,
@@ -156,12 +161,11 @@ class Seq2SeqModel(nn.Module):
             eos_token_id=configured.eos_token_id,
             decoder_start_token_id=self._start,
         )
-        with quiet():
-            written = self.model.generate(
-                input_ids=batch["input"],
-                attention_mask=batch["input_mask"].long(),
-                generation_config=how,
-            )
+        written = self.model.generate(
+            input_ids=batch["input"],
+            attention_mask=batch["input_mask"].long(),
+            generation_config=how,
+        )
         answers = self._tokenizer().batch_decode(written, skip_special_tokens=True)
         return [answer.strip() for answer in answers]
 
@@ -307,14 +311,27 @@ class Seq2Seq(Family):
         tokenizer = _made_tokenizer(checked)
         config = _config(checked, tokenizer)
         model: Any = open_model(AUTO, directory, config)
-        found = model.lm_head.weight is model.shared.weight
-        if found != _is_tied(checked):
-            has = "shares its embeddings with" if found else "has embeddings besides"
+        # Not the other way round: transformers says tied of all that it stores.
+        if model.lm_head.weight is model.shared.weight and not _is_tied(checked):
             raise InputError(
-                f"{directory} holds a model of another architecture: it {has} its "
-                f"output layer; say so with {TIED}: {str(found).lower()}."
+                f"{directory} holds a model of another architecture: its output layer "
+                f"is its embeddings; leave out {TIED}: false."
             )
         return Seq2SeqModel(model, checked, tokenizer or load_tokenizer(directory))
+
+    def describe(
+        self, files: Mapping[str, str], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Complete an architecture by what a published model says about itself.
+
+        Args:
+            files: the text of its JSON files by name.
+            given: what they do not say.
+
+        Returns:
+            The architecture, as `create` takes it.
+        """
+        return {"config": described_config(files), **given}
 
     def example(self, architecture: Mapping[str, Any]) -> Batch:
         """Make a batch of one blank example, as long as one can be.

@@ -20,5 +20,6 @@ SUITES: Mapping[str, type[Suite]] = Registry[type[Suite]](
         "nlp7": "mergegrid.suites.p3:Nlp7",
         "qa8": "mergegrid.suites.p3:Qa8",
         "p3_11": "mergegrid.suites.p3:P3Eleven",
+        "own": "mergegrid.suites.own:Own",
     }
 )

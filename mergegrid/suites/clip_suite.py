@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -182,6 +182,24 @@ class ClipSuite(Suite):
         return self._model()["vision_cfg"]["image_size"]
 
 
+class OfImages(Protocol):
+    """A suite of images."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along each side of the images that its model takes."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """Count the examples of every part, see `Suite.counts`."""
+        ...
+
+
 class ImageData(Data):
     """Parts of a suite's images, opened.
 
@@ -194,7 +212,7 @@ class ImageData(Data):
 
     def __init__(
         self,
-        suite: ClipSuite,
+        suite: OfImages,
         directory: Path,
         ranges: Mapping[str, tuple[int, int]],
     ) -> None:
@@ -226,7 +244,8 @@ class ImageData(Data):
 
     def pretraining(self) -> tuple[Examples, Examples]:
         """Give nothing to pretrain on: the model is published."""
-        raise nothing_to_pretrain_on(self._suite.name)
+        error = nothing_to_pretrain_on(self._suite.name)
+        raise error
 
 
 def part_file(directory: Path, part: str) -> Path:

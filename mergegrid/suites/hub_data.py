@@ -8,6 +8,7 @@ configuration CONFIG it holds OWNER--NAME/CONFIG (`default` where it has none), 
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetNotFoundError
@@ -77,8 +78,8 @@ class HubData:
             The split.
 
         Raises:
-            InputError: if there is no such data set, it cannot be reached, or it has no
-                such split or column.
+            InputError: if there is no such data set, or it cannot be reached.
+            UnknownNameError: if it has no such split or column.
         """
         found = self._saved(split, Path(saved)) if saved else self._fetched(split)
         for column in sorted(columns):
@@ -93,7 +94,7 @@ class HubData:
                 f"There is no data set {self} in {saved}: expected a folder {folder}, "
                 f"as `datasets` saves it."
             )
-        splits = load_from_disk(str(folder))
+        splits: Any = load_from_disk(str(folder))
         if split not in splits:
             raise UnknownNameError(f"split of {self}", split, splits)
         return splits[split]

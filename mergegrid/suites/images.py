@@ -198,7 +198,8 @@ def encoded_rows(
     """
     if isinstance(dataset.features[image], datasets.Image):
         dataset = dataset.cast_column(image, datasets.Image(decode=False))
-    for row in dataset.select(list(indices)):
+    rows: Any = dataset.select(list(indices))  # of which one goes through mappings
+    for row in rows:
         found = row[image]
         if isinstance(found, dict):
             found = found["bytes"] or Path(found["path"]).read_bytes()

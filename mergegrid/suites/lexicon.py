@@ -44,7 +44,7 @@ class Lexicon(Suite):
 
     seed: int = Field(default=0, ge=0, description="seed of everything drawn")
     sentences: int = Field(
-        default=3, ge=2, le=6, description="sentences of a task's passages"
+        default=4, ge=2, le=4, description="sentences of a task's passages"
     )
     train: int = Field(
         default=1500, ge=1, description="questions to train an expert on"
@@ -59,14 +59,14 @@ class Lexicon(Suite):
         default=50, ge=1, description="questions to test any other task on"
     )
     pretraining: int = Field(
-        default=600,
+        default=2000,
         ge=1,
         description="questions of each kind in each language to pretrain on",
     )
     pretraining_sentences: int = Field(
         default=2,
         ge=2,
-        le=6,
+        le=4,
         description="most sentences of the passages in pretraining",
     )
     width: int = Field(default=64, ge=16, multiple_of=16, description="of the model")

@@ -18,26 +18,32 @@ VOWELS = "aeiou"
 ORDERS = ("AVO", "AOV", "VAO", "OVA", "VOA", "OAV")
 """Orders of agent, verb and object."""
 
-AGENTS = tuple(f"agent {number}" for number in range(8))
+AGENTS = tuple(f"agent {number}" for number in range(5))
 VERBS = tuple(f"verb {number}" for number in range(5))
-OBJECTS = tuple(f"object {number}" for number in range(12))
+KINDS = tuple(f"kind {number}" for number in range(5))
+"""Kinds of objects: questions have another word for each, as they have for places and
+times."""
+
+OBJECTS = {kind: tuple(f"{kind} {number}" for number in range(2)) for kind in KINDS}
+
 SENSES = tuple(
-    tuple(f"adjective {sense}.{number}" for number in range(3)) for sense in range(2)
+    tuple(f"adjective {sense}.{number}" for number in range(2)) for sense in range(2)
 )
 """Adjectives by the sense in which they take a word of two senses."""
 
 ADJECTIVES = tuple(itertools.chain.from_iterable(SENSES))
-AMBIGUOUS = tuple(f"ambiguous {number}" for number in range(4))
+AMBIGUOUS = tuple(f"ambiguous {number}" for number in range(2))
 """Objects of two senses, which the adjective tells apart."""
 
-NOT, WHAT, ABOVE_ALL = "not", "what", "above all"
+NOT, ABOVE_ALL = "not", "above all"
 CONCEPTS = (
     *AGENTS,
     *VERBS,
-    *OBJECTS,
+    *KINDS,
+    *itertools.chain.from_iterable(OBJECTS.values()),
     *ADJECTIVES,
     *AMBIGUOUS,
-    *(NOT, WHAT, ABOVE_ALL),
+    *(NOT, ABOVE_ALL),
 )
 """Everything that a language has a word for."""
 
@@ -61,7 +67,7 @@ class Fact:
     agent: str
     verb: str
     thing: str
-    """The object: one of `OBJECTS` or `AMBIGUOUS`, or `WHAT`."""
+    """The object: one of `OBJECTS` or `AMBIGUOUS`; in a question one of `KINDS`."""
 
     adjective: str | None = None
 

@@ -1,5 +1,6 @@
 """What `lexicon` asks: five kinds of questions about sentences, in any language."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
@@ -11,10 +12,10 @@ from mergegrid.suites.lexicon_language import (
     ADJECTIVES,
     AGENTS,
     AMBIGUOUS,
+    KINDS,
     OBJECTS,
     SENSES,
     VERBS,
-    WHAT,
     Fact,
     Language,
 )
@@ -46,9 +47,9 @@ def answer(language: Language, sentences: int, random: Random) -> Text:
     """
     facts = _facts(random, sentences)
     asked = random.choice(facts)
-    question = language.sentence(Fact(asked.agent, asked.verb, WHAT))
     span = language.noun(asked.thing, asked.adjective)
-    return Text(f"question {question} {_passage(language, facts)}", (span,))
+    prompt = f"question {_question(language, asked)} {_passage(language, facts)}"
+    return Text(prompt, (span,))
 
 
 def entail(language: Language, sentences: int, random: Random) -> Text:
@@ -70,7 +71,8 @@ def entail(language: Language, sentences: int, random: Random) -> Text:
     right = random.choice((YES, NO, MAYBE))
     said = asked
     if right == MAYBE:
-        other = random.choice([thing for thing in OBJECTS if thing != asked.thing])
+        every = itertools.chain.from_iterable(OBJECTS.values())
+        other = random.choice([thing for thing in every if thing != asked.thing])
         said = replace(asked, thing=other)
     if random.random() < 0.5:
         said = replace(said, adjective=None)
@@ -132,29 +134,33 @@ def is_answerable(language: Language, sentences: int, random: Random) -> Text:
         The question.
     """
     facts = _facts(random, sentences)
-    right = random.choice((YES, NO))
-    asked = random.choice(facts)
+    right, asked = random.choice((YES, NO)), random.choice(facts)
     if right == NO:
-        absent = [a for a in AGENTS if all(fact.agent != a for fact in facts)]
-        asked = replace(asked, agent=random.choice(absent))
-    question = language.sentence(Fact(asked.agent, asked.verb, WHAT))
-    prompt = f"answerable {question} {_passage(language, facts)}"
+        *facts, asked = _facts(random, sentences + 1)
+    prompt = f"answerable {_question(language, asked)} {_passage(language, facts)}"
     return _choice(prompt, right, (YES, NO))
 
 
 def _facts(random: Random, count: int) -> list[Fact]:
-    """Draw what sentences say, each about another agent and another object."""
-    agents = random.sample(AGENTS, k=count)
-    things = random.sample(OBJECTS, k=count)
+    """Draw what sentences say; they have no agent, verb or kind of object in common."""
+    agents, verbs, kinds = (
+        random.sample(words, k=count) for words in (AGENTS, VERBS, KINDS)
+    )
     return [
         Fact(
             agent,
-            random.choice(VERBS),
-            thing,
-            random.choice(ADJECTIVES) if random.random() < 0.5 else None,
+            verb,
+            random.choice(OBJECTS[kind]),
+            random.choice((None, random.choice(ADJECTIVES))),
         )
-        for agent, thing in zip(agents, things, strict=True)
+        for agent, verb, kind in zip(agents, verbs, kinds, strict=True)
     ]
+
+
+def _question(language: Language, asked: Fact) -> str:
+    """Ask for a sentence's object by the word for its kind."""
+    (kind,) = (kind for kind in KINDS if asked.thing in OBJECTS[kind])
+    return language.sentence(Fact(asked.agent, asked.verb, kind))
 
 
 def _passage(language: Language, facts: list[Fact], called: str = "passage") -> str:

@@ -159,9 +159,6 @@ class P3Suite(TextSuite):
             for split in (splits if task.held_in else splits[-1:])
         }
 
-    def _whereabouts(self) -> tuple[str, ...]:
-        return (*super()._whereabouts(), "story_cloze")
-
 
 class Nlp7(P3Suite):
     """Seven tasks for T5, and six that measure generalization."""
@@ -303,7 +300,7 @@ class P3Eleven(P3Suite):
         return {
             "family": "seq2seq",
             "base": super().architecture(),
-            "adapter": {"kind": "ia3"},
+            "adapter": {"kind": "ia3", "targets": ["k", "v", "wi_1"]},
         }
 
     def start(self) -> Model:

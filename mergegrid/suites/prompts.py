@@ -74,9 +74,17 @@ class Template(Section):
         Yields:
             Names, some more than once.
         """
-        texts = (self.choices,) if isinstance(self.choices, str) else self.choices
-        for text in (self.prompt, *texts):
-            yield from _fields(text)
+        for text in self.texts():
+            yield from field_names(text)
+
+    def texts(self) -> tuple[str, ...]:
+        """Give all that has fields to be filled in.
+
+        Returns:
+            The prompt and the choices.
+        """
+        choices = (self.choices,) if isinstance(self.choices, str) else self.choices
+        return (self.prompt, *choices)
 
 
 class Prompts(Section):
@@ -166,7 +174,7 @@ class Prompts(Section):
         if self.answers is not None:
             return Text(prompt, _texts(at(row, self.answers)), (), number)
         if isinstance(template.choices, str):
-            (name,) = _fields(template.choices)
+            (name,) = field_names(template.choices)
             choices = _texts(fields[name])
         else:
             choices = tuple(_filled(choice, fields) for choice in template.choices)
@@ -230,7 +238,18 @@ def load_prompts(name: str) -> Prompts:
     return validated(Prompts, read_mapping(path), source=str(path))
 
 
-def _fields(text: str) -> list[str]:
+def field_names(text: str) -> list[str]:
+    """Name the fields of a text.
+
+    Args:
+        text: text with fields in braces.
+
+    Returns:
+        Their names, in order.
+
+    Raises:
+        ValueError: if something in braces is more than a name.
+    """
     found: list[str] = []
     for _, field, form, conversion in _FORMATTER.parse(text):
         if field is None:

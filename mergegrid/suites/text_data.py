@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.suites.examples import Examples
-from mergegrid.suites.prompts import Row, at, load_prompts
+from mergegrid.suites.prompts import Prompts, Row, at, load_prompts
 from mergegrid.suites.suite import Fetch, Progress, Split, nothing_to_pretrain_on
 from mergegrid.suites.texts import Text, Texts
 
@@ -123,8 +123,8 @@ class Part:
     size: int
     """How many rows the source's split holds, those left out not counted."""
 
-    prompts: str
-    """The name of its prompts, see `load_prompts`."""
+    prompts: str | Prompts
+    """Its prompts, or their name, see `load_prompts`."""
 
     language: str = "en"
     """The language of its templates."""
@@ -137,6 +137,15 @@ class Part:
 
     most: int | None = None
     """At most so many rows; None for all."""
+
+    def wording(self) -> Prompts:
+        """Give its prompts.
+
+        Returns:
+            The prompts.
+        """
+        named = self.prompts
+        return load_prompts(named) if isinstance(named, str) else named
 
     def count(self, saved: str | None = None) -> int:
         """Count the texts.
@@ -152,7 +161,7 @@ class Part:
             rows = len(self.selection.of(range(self.size))[: self.most])
         else:
             rows = len(self._selected(self._open(saved)))
-        wordings = load_prompts(self.prompts).wordings(self.language)
+        wordings = self.wording().wordings(self.language)
         return rows * (len(wordings) if self.wordings == "all" else 1)
 
     def texts(self, saved: str | None = None) -> Iterator[Text]:
@@ -167,7 +176,7 @@ class Part:
             The texts, row after row.
         """
         rows = self._open(saved)
-        prompts = load_prompts(self.prompts)
+        prompts = self.wording()
         wordings = prompts.wordings(self.language)
         for place, index in enumerate(self._selected(rows)):
             row = rows[index]
@@ -181,7 +190,7 @@ class Part:
                         yield prompts.text(row, template, number)
 
     def _open(self, saved: str | None) -> Rows:
-        columns = load_prompts(self.prompts).columns | self._filtered_columns
+        columns = self.wording().columns | self._filtered_columns
         return self.source.open(self.selection.split, columns, saved)
 
     @property

@@ -1,24 +1,24 @@
 """What suites of texts have in common: a published T5, and data sets with prompts."""
 
+import functools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mergegrid.canonical import digest
-from mergegrid.errors import InputError
-from mergegrid.model_config import CONFIG, INCIDENTAL, parse_config
-from mergegrid.places import Place
+from mergegrid.errors import UnknownNameError
+from mergegrid.models import get_family
 from mergegrid.published import Published
-from mergegrid.suites.prompts import load_prompts
 from mergegrid.suites.suite import Data, Fetch, Progress, Suite
 from mergegrid.suites.text_data import Part, TextData, write_parts
 from mergegrid.suites.text_data_models import Model
 
-WHERE = ("saved", "pretrained_at")
-"""Options that say where things lie, and nothing about what they are."""
+NOT_OF_DATA = frozenset({"saved", "pretrained_at", "experts", "model", "story_cloze"})
+"""Options of suites that say which models there are or where things lie, and nothing
+about what the data are."""
 
 
 class TextSuite(Suite):
@@ -33,11 +33,24 @@ class TextSuite(Suite):
         description="folder, URL or hub name of the pretrained model, instead of the "
         "published one; its own configuration counts where it can be read",
     )
+    experts: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="published experts by task, each a directory, its URL or a name on "
+        "the hub; those of other tasks are trained",
+    )
     most: int | None = Field(
         default=None,
         ge=1,
         description="at most so many rows of each split of each task; all if not given",
     )
+
+    @model_validator(mode="after")
+    def _experts_have_tasks(self) -> Self:
+        held_in = [task.name for task in self.tasks() if task.held_in]
+        for task in self.experts:
+            if task not in held_in:
+                raise UnknownNameError(f"held-in task of {self.name}", task, held_in)
+        return self
 
     @property
     def version(self) -> int:
@@ -76,24 +89,26 @@ class TextSuite(Suite):
         Returns:
             Plain values, and a digest of the wording of each data set's prompts.
         """
-        names = sorted({part.prompts for part in self.parts().values()})
+        used = {part.prompts: part.wording() for part in self.parts().values()}
         wordings = {
-            name: digest(load_prompts(name).model_dump(mode="json")) for name in names
+            str(name): digest(prompts.model_dump(mode="json"))
+            for name, prompts in used.items()
         }
-        options = self.model_dump(mode="json", exclude=set(self._whereabouts()))
-        return options | {"prompts": wordings}
+        own = self.model_dump(mode="json", exclude=set(NOT_OF_DATA))
+        return own | {"prompts": wordings}
 
     def architecture(self) -> dict[str, Any]:
         """Describe the model.
 
         Returns:
-            What `seq2seq` makes models from.
+            What `seq2seq` makes models from: of a model on the hub what is known of
+            the published one, of one elsewhere what its own files say.
         """
-        return {
-            "config": self._config(),
-            "prompt_tokens": self.prompt_tokens,
-            "answer_tokens": 64,
-        }
+        lengths = {"prompt_tokens": self.prompt_tokens, "answer_tokens": 64}
+        published = self.pretrained()
+        if published.is_on_hub:  # and need not be here
+            return {"config": dict(self.start().config), **lengths}
+        return get_family("seq2seq").describe(published.configuration(), lengths)
 
     def pretrained(self) -> Published:
         """Tell which published model the experts start from.
@@ -105,6 +120,17 @@ class TextSuite(Suite):
             return Published(self.pretrained_at)
         return self.start().published
 
+    def expert(self, task: str) -> Published | None:
+        """Tell which published model is a task's expert.
+
+        Args:
+            task: the name of a held-in task.
+
+        Returns:
+            The model; None if it is to be trained.
+        """
+        return Published(self.experts[task]) if task in self.experts else None
+
     def counts(self) -> dict[str, int]:
         """Count the texts of every part.
 
@@ -112,7 +138,7 @@ class TextSuite(Suite):
             Number of texts by `<task>.<split>`; from the sizes of the hub's data sets,
             or from the saved ones.
         """
-        return {name: part.count(self.saved) for name, part in self.parts().items()}
+        return dict(self._counts)
 
     def fetches(self) -> tuple[Fetch, ...]:
         """List the data sets that have to be fetched.
@@ -142,24 +168,11 @@ class TextSuite(Suite):
         """
         return TextData(self.name, directory, self.parts().keys())
 
+    @functools.cached_property
+    def _counts(self) -> dict[str, int]:
+        return {name: part.count(self.saved) for name, part in self.parts().items()}
+
     def _fetches(self) -> Iterator[Fetch]:
         sources = dict.fromkeys(part.source for part in self.parts().values())
         for source in sources:
             yield source.fetch()
-
-    def _whereabouts(self) -> tuple[str, ...]:
-        return WHERE
-
-    def _config(self) -> dict[str, Any]:
-        published = self.pretrained()
-        if published.is_on_hub:
-            return dict(self.start().config)
-        file = Place.of(published.place).inside(CONFIG)
-        if not file.is_file():
-            raise InputError(
-                f"There is no model at {published.place}: a folder with its {CONFIG} "
-                f"and safetensors was expected, or OWNER/NAME on the hub."
-            )
-        found = parse_config(file)
-        kept = found.keys() - INCIDENTAL | {"vocab_size"} & found.keys()
-        return {key: found[key] for key in sorted(kept)}

@@ -250,10 +250,8 @@ class Vision20(Vision):
 
 
 def _labels(task: str, facts: Facts, dataset: Dataset) -> dict[int, int]:
-    """Turn a data set's labels into ours.
-
-    Where it names its classes as we do, by the names, else by their places.
-    """
+    # Turns a data set's labels into ours: where it names its classes as we do, by the
+    # names, else by their places.
     ours = [_plain(Head(classes=[n]).prompts()[0][0]) for n in facts.names]
     names = getattr(dataset.features[facts.data.label], "names", None)
     theirs = [_plain(name) for name in names] if names else []

@@ -26,7 +26,8 @@ SELECT
     recipes.seeds,
     recipes.kind,
     recipes.subset,
-    recipes.options AS all_options
+    recipes.options AS all_options,
+    recipes.first_cell AS cell       -- what `export` takes; that of the first seed
 FROM recipes
 JOIN subsets USING (experiment, subset)
 LEFT JOIN ranks USING (experiment, subset, method)

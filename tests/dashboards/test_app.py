@@ -176,6 +176,9 @@ def test_an_unknown_cell_is_said_to_be_none(whole, visit, cell):
 
 def test_papers_of_another_suite_come_with_a_warning(whole, visit):
     app = visit(whole, "papers")
+    # The paper with the most methods in common comes first.
+    assert "The paper's suite is cross_lingual, and this experiment's is" in texts(app)
+    app.selectbox(key="paper").set_value("realistic: domainnet, ViT-B-32").run()
     assert "The paper's suite is domainnet, and this experiment's is glyphs" in texts(
         app
     )

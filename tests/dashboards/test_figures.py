@@ -76,7 +76,13 @@ EVERY = {
     "sensitivity": lambda ask: figures.sensitivity(ask("sensitivity"), None, 0.7),
     "scaling": lambda ask: figures.scaling(ask("scaling"), "normalized"),
     "paper": lambda ask: figures.against_paper(
-        ask("against_paper", paper="realistic", paper_suite="domainnet"), "held_in"
+        ask(
+            "against_paper",
+            paper="realistic",
+            paper_suite="domainnet",
+            paper_model="ViT-B-32",
+        ),
+        "held_in",
     ),
     "costs": lambda ask: bills.cost_against_accuracy(ask("costs"), "held_in"),
     "stages": lambda ask: bills.stages(ask("stages"), ["ties", "regmean"]),

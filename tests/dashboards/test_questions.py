@@ -8,6 +8,7 @@ VALUES = {
     "cell": "average-0-{}",
     "paper": "realistic",
     "paper_suite": "domainnet",
+    "paper_model": "ViT-B-32",
 }
 
 

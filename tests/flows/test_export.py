@@ -90,7 +90,8 @@ def scored(workspace, key):
 
 def scores_of(workspace, model, wanted):
     return {
-        key: evaluate(model, workspace.test_examples(*key)).correct for key in wanted
+        key: evaluate(model, workspace.test_examples(model, *key)).correct
+        for key in wanted
     }
 
 
@@ -158,3 +159,10 @@ def test_what_is_no_merge_is_one_line(workspace, ask, tmp_path):
         assert line.startswith(f"error: {said}")
         assert line.count("\n") == 1
         assert not out.exists()
+
+
+def test_a_family_without_adapters_says_so(workspace, ask, tmp_path):
+    key, out = cell_of(workspace, "regmean"), tmp_path / "out"
+    said = ask("export", key, out, "--rank", 2, "--root", workspace.root.url, status=2)
+    assert "Models of the family open_clip have no adapters" in said
+    assert not out.exists()

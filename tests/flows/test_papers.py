@@ -25,7 +25,7 @@ def small(name, options):
     """Read a paper's experiment, with its methods, and less of everything else."""
     written = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
     written["suite"] |= options
-    for kind, settings in written["training"].items():
+    for kind, settings in written.get("training", {}).items():
         written["training"][kind] = settings | FEW_STEPS
     written["statistics"] = {
         "fisher": written.get("statistics", {}).get("fisher", {}) | FEW_EXAMPLES,
@@ -77,7 +77,12 @@ def scores(workspace):
 
 @pytest.mark.parametrize(
     ("name", "replica"),
-    [("domainnet", domainnet), ("vision8", vision)],
+    [
+        ("domainnet", domainnet),
+        ("vision8", vision),
+        ("vision14", vision),
+        ("vision20", vision),
+    ],
 )
 def test_a_papers_experiment_runs_to_its_end_on_a_replica(name, replica, tmp_path):
     experiment = small(name, replica.make(tmp_path / "replica"))
@@ -94,7 +99,9 @@ def paper(name):
     return load_experiment(EXPERIMENTS / f"{name}.yaml")
 
 
-@pytest.mark.parametrize("name", ["domainnet", "vision8", "vision14", "vision20"])
+@pytest.mark.parametrize(
+    "name", ["domainnet", "vision8", "vision8_published", "vision14", "vision20"]
+)
 def test_a_papers_experiment_is_planned_with_nothing_downloaded(name, tmp_path):
     experiment = small(name, {})
     workspace = Workspace(experiment, build_steps(experiment), Root(str(tmp_path)))
@@ -102,13 +109,22 @@ def test_a_papers_experiment_is_planned_with_nothing_downloaded(name, tmp_path):
     assert {fetch.what for fetch in will.fetches} > {
         fetch.what for fetch in workspace.suite.fetches()
     }
-    assert all(fetch.bytes > 0 for fetch in will.fetches)
-    assert will.prepare_flops > will.merge_flops > 0
+    assert all(fetch.bytes > 0 for fetch in workspace.suite.fetches())
+    assert min(will.prepare_flops, will.merge_flops, will.evaluate_flops) > 0
     assert will.gpu_hours * 3600 * ASSUMED_SPEED == pytest.approx(will.flops)
     # A ViT-B/32 has 88 million parameters in its vision tower.
     experts = len(workspace.steps.experts)
     assert will.memory >= (experts + 2) * 87_000_000 * 4
     assert not any(tmp_path.iterdir())
+
+
+def test_experts_that_are_published_are_fetched_and_not_trained(tmp_path):
+    experiment = paper("vision8_published")
+    planned = build_steps(experiment)
+    assert not planned.named("train", "multitask")
+    workspace = Workspace(experiment, planned, Root(str(tmp_path)))
+    fetched = [fetch.what for fetch in expected(make_plan(workspace)).fetches]
+    assert set(experiment.suite["experts"].values()) < set(fetched)
 
 
 def test_evaluation_is_planned_on_what_is_evaluated(tmp_path):

@@ -68,7 +68,7 @@ def test_every_merge_of_a_new_family_is_scored_on_every_task(ask, root):
     query = """
         SELECT method, count(DISTINCT cell), count(DISTINCT task)
         FROM cells JOIN scores USING (cell)
-        WHERE kind = 'merge' AND split = 'test' GROUP BY method ORDER BY method
+        WHERE kind = 'merged' AND split = 'test' GROUP BY method ORDER BY method
     """
     assert rows(ask, root, query) == [
         "average,1,3",

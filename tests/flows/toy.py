@@ -20,9 +20,13 @@ from mergegrid.suites.examples import TensorExamples
 from mergegrid.suites.suite import Suite, Task
 
 
-class Line(nn.Linear):
+class Line(nn.Module):
+    def __init__(self, labels):
+        super().__init__()
+        self.layer = nn.Linear(2, labels)
+
     def forward(self, batch):
-        return super().forward(batch["point"]).log_softmax(dim=-1)
+        return self.layer(batch["point"]).log_softmax(dim=-1)
 
 
 class Toy(Family):
@@ -30,7 +34,7 @@ class Toy(Family):
 
     def create(self, architecture, *, seed):
         torch.manual_seed(seed)
-        return Line(2, architecture["labels"])
+        return Line(architecture["labels"])
 
     def example(self, _architecture):
         return {"point": torch.zeros(1, 2), "label": torch.zeros(1, dtype=torch.int64)}
@@ -43,7 +47,7 @@ class Toy(Family):
 
     def load(self, directory):
         parameters = load_file(directory / "model.safetensors")
-        model = Line(*reversed(parameters["weight"].shape))
+        model = Line(len(parameters["layer.bias"]))
         model.load_state_dict(parameters)
         return model.eval()
 

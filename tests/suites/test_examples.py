@@ -38,3 +38,12 @@ def test_inputs_with_different_numbers_of_examples_are_refused():
 def test_nothing_cannot_be_concatenated():
     with pytest.raises(ValueError, match="nothing"):
         Concatenation([])
+
+
+def test_inputs_that_not_all_examples_have_are_left_out():
+    chosen = TensorExamples(
+        {"label": torch.tensor([7]), "choice": torch.tensor([[7, 8]])}
+    )
+    parts = Concatenation([numbered(0, 2), chosen])
+    assert {name: t.tolist() for name, t in parts[:].items()} == {"label": [0, 1, 7]}
+    assert parts[2:]["choice"].tolist() == [[7, 8]]

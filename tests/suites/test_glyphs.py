@@ -102,7 +102,8 @@ def test_every_part_has_the_images_that_were_announced(tiny, data):
 
 def test_labels_are_positions_in_the_prompts(tiny, data):
     characters = [c for name in list(CATEGORIES)[:3] for c in CATEGORIES[name][:2]]
-    assert tiny.architecture()["prompts"] == [class_name(c) for c in characters]
+    (head,) = tiny.architecture()["heads"]
+    assert head["classes"] == [class_name(c) for c in characters]
     for number, task in enumerate(tiny.tasks()[:3]):
         labels = data.examples(task.name, "test")[:]["label"].unique().tolist()
         assert labels == [2 * number, 2 * number + 1]
@@ -178,7 +179,8 @@ def test_characters_of_a_category_differ_and_have_ink_in_every_font(category):
 
 
 def test_prompts_are_distinct():
-    prompts = Glyphs(categories=16, classes_per_category=6).architecture()["prompts"]
+    suite = Glyphs(categories=16, classes_per_category=6)
+    prompts = suite.architecture()["heads"][0]["classes"]
     assert len(set(prompts)) == 96
     assert prompts[0] == "digit zero"
 
@@ -214,4 +216,7 @@ def test_a_sketch_leaves_the_inside_of_a_character_empty():
 
 
 def test_suites_are_found_by_name():
-    assert all(suite().name == name for name, suite in SUITES.items())
+    without_tasks_of_their_own = {
+        name: SUITES[name] for name in SUITES if name != "own"
+    }
+    assert all(suite().name == n for n, suite in without_tasks_of_their_own.items())
