@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,11 +10,13 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from mergegrid.documents import Section
 from mergegrid.errors import InputError
 from mergegrid.evaluation import Tally
 from mergegrid.likelihood import Positions, log_likelihood
+from mergegrid.randomness import Stream
 from mergegrid.suites.examples import Batch, Examples
 from mergegrid.suites.suite import Progress
 
@@ -141,6 +144,7 @@ def train(
     accelerator = Accelerator(mixed_precision="bf16" if on_gpu else "no")
     prepared, optimizer = accelerator.prepare(model, _optimizer(model, settings))
     batches = _Batches(examples, settings.batch_size, seed)
+    dropout = Stream(seed) if _drops(model) else None
 
     best = _Best(model, validate(model).value)
     if math.isnan(best.validation):
@@ -153,7 +157,9 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(step - 1)
         batch = batches.next(accelerator.device)
-        losses.append(_update(accelerator, prepared, optimizer, batch, settings))
+        losses.append(
+            _update(accelerator, prepared, optimizer, batch, settings, dropout)
+        )
         if step % settings.evaluate_every == 0 or step == settings.steps:
             mean = torch.stack(losses).mean().item()
             if not math.isfinite(mean):
@@ -197,11 +203,13 @@ def _update(
     optimizer: AcceleratedOptimizer,
     batch: Batch,
     settings: TrainingSettings,
+    dropout: Stream | None,
 ) -> Tensor:
     total = torch.zeros((), device=accelerator.device)
     for part in _parts(batch, settings.accumulate):
         share = len(part["label"]) / len(batch["label"])
-        with accelerator.autocast():
+        drawing = nullcontext() if dropout is None else dropout.drawing()
+        with drawing, accelerator.autocast():
             log_probabilities = model(part)
         likelihoods = log_likelihood(
             log_probabilities.float(), part["label"], settings.positions
@@ -213,6 +221,16 @@ def _update(
     optimizer.step()
     optimizer.zero_grad()
     return total
+
+
+def _drops(model: nn.Module) -> bool:
+    """Tell whether activations are dropped at random while a model is trained."""
+    return any(
+        isinstance(value, float) and value > 0
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if "drop" in name or (name == "p" and isinstance(module, _DropoutNd))
+    )
 
 
 def _parts(batch: Batch, number: int) -> Iterator[Batch]:

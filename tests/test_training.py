@@ -113,6 +113,41 @@ def test_one_update_is_adamw_by_hand_on_clipped_gradients():
     torch.testing.assert_close(model.bias, expected.bias)
 
 
+class Drops(Linear):
+    """Drops half of its inputs while it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, batch):
+        return super().forward(batch | {"input": self.dropout(batch["input"])})
+
+
+def test_dropout_draws_from_the_seed_whatever_others_draw_meanwhile():
+    def train_one(seed, meanwhile):
+        model = Drops()
+        train(
+            model,
+            blobs(50),
+            on(blobs(50)),
+            settings(steps=5),
+            seed=seed,
+            progress=meanwhile,
+        )
+        return model.weight
+
+    alone = train_one(0, None)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    beside = train_one(0, lambda done, _: torch.rand(done))
+    assert torch.equal(alone, beside)
+    assert not torch.equal(alone, train_one(1, None))
+    torch.set_rng_state(before)
+    train_one(0, None)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_first_of_the_best_parameters_are_kept():
     model, record = trained(steps=100, patience=100)
     best = max(look.validation for look in record.history)

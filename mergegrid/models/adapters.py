@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import IA3Config, LoraConfig, LoraModel, inject_adapter_in_model
 from peft.tuners.ia3 import IA3Layer
 from torch import Tensor, nn
@@ -48,6 +47,7 @@ from mergegrid.models.architectures import (
 from mergegrid.models.family import Family
 from mergegrid.models.hub_models import inner_model
 from mergegrid.parameters import Parameters
+from mergegrid.randomness import Stream
 from mergegrid.suites.examples import Batch, Examples
 
 ADAPTER = "adapter"
@@ -300,8 +300,7 @@ def _factors(model: AdaptedModel, kind: Lora, seed: int) -> Generator[None]:
         target_modules=[layer.name for layer in layers],
     )
     with open_attention(model.base, layers):
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with Stream(seed).drawing():
             tuner = LoraModel(model.base, config, "default")
         yield
         products: dict[str, Tensor] = {}

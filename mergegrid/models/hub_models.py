@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.model_config import CONFIG, INCIDENTAL
+from mergegrid.randomness import Stream
 
 Auto: TypeAlias = Any
 """A class of transformers that makes models of one kind, `AutoModelFor...`."""
@@ -46,8 +47,7 @@ def create_model(
     Raises:
         InputError: if there is no such configuration.
     """
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.default_generator.manual_seed(seed)
+    with Stream(seed).drawing(), quiet():
         return auto.from_config(_configuration(auto, values), dtype=torch.float32)
 
 

@@ -23,6 +23,7 @@ from mergegrid.models.open_clip_formats import (
     read_model_sections,
 )
 from mergegrid.parameters import Parameters
+from mergegrid.randomness import Stream
 from mergegrid.suites.examples import Batch
 
 HEAD_FILE = "head.safetensors"
@@ -50,8 +51,7 @@ class OpenClip(Family):
         Raises:
             InputError: if the architecture is not one, or has no classes.
         """
-        with torch.random.fork_rng(devices=[]):  # open_clip draws from the global one
-            torch.default_generator.manual_seed(seed)
+        with Stream(seed).drawing():
             return ClipClassifier(architecture)
 
     def import_model(
@@ -188,7 +188,7 @@ class OpenClip(Family):
                 f"{path} is for the family {configuration.get('family')!r}, "
                 f"not {self.name!r}."
             )
-        with torch.random.fork_rng(devices=[]):  # leave the global generator alone
+        with Stream(0).drawing():  # the draws are replaced at once
             model = ClipClassifier(configuration["architecture"])
         _fill(model, load_file(directory / PARAMETERS), str(directory))
         model.head = load_file(directory / HEAD_FILE)["head"]
