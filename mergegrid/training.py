@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from mergegrid.documents import Section
 from mergegrid.errors import InputError
@@ -19,6 +18,8 @@ from mergegrid.likelihood import Positions, log_likelihood
 from mergegrid.randomness import Stream
 from mergegrid.suites.examples import Batch, Examples
 from mergegrid.suites.suite import Progress
+
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
 class TrainingSettings(Section):
@@ -229,7 +230,7 @@ def _drops(model: nn.Module) -> bool:
         isinstance(value, float) and value > 0
         for module in model.modules()
         for name, value in vars(module).items()
-        if "drop" in name or (name == "p" and isinstance(module, _DropoutNd))
+        if "drop" in name or (name == "p" and isinstance(module, DROPOUT))
     )
 
 

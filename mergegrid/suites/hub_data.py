@@ -5,6 +5,7 @@ configuration CONFIG it holds OWNER--NAME/CONFIG (`default` where it has none), 
 `DatasetDict.save_to_disk` writes it. Everything after opening is the same for both.
 """
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,20 @@ class HubData:
             if column not in found.column_names:
                 raise UnknownNameError(f"column of {self}", column, found.column_names)
         return found
+
+    def fingerprint(self, split: str, saved: str) -> str:
+        """Tell what a saved split is, as `datasets` does.
+
+        Args:
+            split: its name.
+            saved: the folder of saved data sets.
+
+        Returns:
+            A digest.
+        """
+        self._saved(split, Path(saved))  # or say what is not there
+        state = self.folder(Path(saved).expanduser()) / split / "state.json"
+        return json.loads(state.read_text(encoding="utf-8"))["_fingerprint"]
 
     def _saved(self, split: str, saved: Path) -> Dataset:
         folder = self.folder(saved.expanduser())

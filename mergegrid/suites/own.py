@@ -4,6 +4,7 @@ Experts are named by path, URL or hub name, or trained; tasks are data sets with
 columns, a prompt or classes, and a metric. Everything else is as for other suites.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
@@ -202,7 +203,8 @@ class Own(Suite):
         }
 
     def _dataset(self, task: OwnTask, split: Split) -> Dataset:
-        columns = {task.image, task.label} - {None}
+        given = (task.image, task.label)
+        columns: Collection[str] = [column for column in given if column is not None]
         if task.prompt is not None:
             columns = task.prompts().columns
         name = task.selection(split).split
@@ -222,8 +224,7 @@ class Own(Suite):
             return []
         splits = sorted({task.selection(split).split for split in task.splits})
         return [
-            str(task.data.source.open(split, (), task.data.saved)._fingerprint)
-            for split in splits
+            task.data.source.fingerprint(split, task.data.saved) for split in splits
         ]
 
     def _ranges(self) -> dict[str, tuple[int, int]]:

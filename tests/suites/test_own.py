@@ -9,7 +9,7 @@ from mergegrid.experiment import parse_experiment
 from mergegrid.models import get_family
 from mergegrid.steps import build_steps
 
-WORDS = "good bad fine poor it was is the film yes no".split()
+WORDS = ["good", "bad", "fine", "poor", "it", "was", "is", "the", "film", "yes", "no"]
 ARCHITECTURE = {
     "config": {
         "model_type": "gpt2",
@@ -154,7 +154,7 @@ def test_a_model_that_is_not_there_is_named(suite):
         build_steps(opened(section))
 
 
-def test_pickled_parameters_are_refused(suite, shelf, tmp_path):
+def test_pickled_parameters_are_refused(suite, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(InputError, match=r"safetensors.*[Pp]ickled"):
