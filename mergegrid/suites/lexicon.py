@@ -47,7 +47,7 @@ class Lexicon(Suite):
         default=4, ge=2, le=4, description="sentences of a task's passages"
     )
     train: int = Field(
-        default=1500, ge=1, description="questions to train an expert on"
+        default=3000, ge=1, description="questions to train an expert on"
     )
     validation: int = Field(
         default=100, ge=1, description="questions to validate an expert on"

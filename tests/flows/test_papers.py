@@ -1,9 +1,6 @@
 """The papers' experiments on images, planned in full and run small on replicas."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from prefect.logging import disable_run_logger
 
 from flows.expected import ASSUMED_SPEED, expected
@@ -15,48 +12,12 @@ from mergegrid.steps import build_steps
 from storage.root import Root
 from tasks.workspace import Workspace, open_workspace
 from tests.replicas import domainnet, vision
-
-EXPERIMENTS = Path(__file__).parent.parent.parent / "configs" / "experiments"
-FEW_STEPS = {"steps": 2, "batch_size": 4, "warmup_steps": 0, "evaluate_every": 2}
-FEW_EXAMPLES = {"examples": 2}
+from tests.replicas.__main__ import EXPERIMENTS
+from tests.replicas.__main__ import small as made_small
 
 
 def small(name, options):
-    """Read a paper's experiment, with its methods, and less of everything else."""
-    written = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
-    written["suite"] |= options
-    for kind, settings in written.get("training", {}).items():
-        written["training"][kind] = settings | FEW_STEPS
-    written["statistics"] = {
-        "fisher": written.get("statistics", {}).get("fisher", {}) | FEW_EXAMPLES,
-        "gram": FEW_EXAMPLES,
-    }
-    for block in written["grid"]:
-        block["methods"] = [fewer_values(choice) for choice in block["methods"]]
-        if block["subsets"] != "all":
-            ((kind, how),) = block["subsets"].items()
-            block["subsets"] = {kind: how | {"sizes": [2]} | fewer_subsets(kind, how)}
-    return parse_experiment(written, source=name)
-
-
-def fewer_values(choice):
-    if isinstance(choice, str):
-        return choice
-    options = {
-        name: values[-2:] if isinstance(values, list) else values
-        for name, values in choice["options"].items()
-    }
-    return choice | {"options": options}
-
-
-def fewer_subsets(kind, how):
-    match kind:
-        case "nested":
-            return {"samples": 1}
-        case "combinations":
-            return {"most": 1}
-        case "orders":
-            return {"given": how["given"][:1]}
+    return parse_experiment(made_small(name, options), source=name)
 
 
 def run(experiment, root):

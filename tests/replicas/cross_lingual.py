@@ -1,9 +1,8 @@
-"""A replica of cross_lingual and its mT5: `python -m tests.replicas.cross_lingual DIR`.
+"""A replica of cross_lingual and its mT5, see `python -m tests.replicas`.
 
 Every data set has its real columns and splits; the words are made up.
 """
 
-import sys
 from pathlib import Path
 
 import datasets
@@ -143,7 +142,3 @@ _ROWS = {
     "wic": _english_sense,
     "tydiqa": _answerability,
 }
-
-
-if __name__ == "__main__":
-    print(make(sys.argv[1]))  # noqa: T201 - for whoever calls it

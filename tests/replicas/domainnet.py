@@ -1,6 +1,5 @@
-"""A replica of DomainNet and its CLIP: `python -m tests.replicas.domainnet DIR`."""
+"""A replica of DomainNet and its CLIP, see `python -m tests.replicas`."""
 
-import sys
 from pathlib import Path
 
 import datasets
@@ -64,7 +63,3 @@ def _rows(names, pairs, each, seed):
             rows["label"].append(label)
             rows["domain"].append(list(DOMAINS).index(domain))
     return rows
-
-
-if __name__ == "__main__":
-    print(make(sys.argv[1]))  # noqa: T201 - for whoever calls it

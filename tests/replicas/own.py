@@ -1,6 +1,7 @@
 """Three checkpoints and their data: `python -m tests.replicas.own DIRECTORY`.
 
-Each expert learned which words of its own field are praise: of films, meals or music. The model that they started from knows the question and a few words of each field.
+Each expert learned which words of its own field are praise: of films, meals or music.
+The model that they started from knows the question and a few words of each field.
 """
 
 import random

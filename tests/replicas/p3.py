@@ -1,10 +1,9 @@
-"""Replicas of nlp7, qa8 and p3_11 with their models: `python -m tests.replicas.p3 DIR`.
+"""Replicas of nlp7, qa8 and p3_11 with their models, see `python -m tests.replicas`.
 
 Every data set has its real columns and splits; the words are made up.
 """
 
 import csv
-import sys
 from pathlib import Path
 
 import datasets
@@ -248,7 +247,3 @@ _ROWS = {
     "ropes": _ropes,
     "story_cloze": _story,
 }
-
-
-if __name__ == "__main__":
-    print(make(sys.argv[1]))  # noqa: T201 - for whoever calls it

@@ -1,6 +1,5 @@
-"""A replica of vision8/14/20 and their CLIP: `python -m tests.replicas.vision DIR`."""
+"""A replica of vision8/14/20 and their CLIP, see `python -m tests.replicas`."""
 
-import sys
 from pathlib import Path
 
 import datasets
@@ -43,7 +42,3 @@ def _split(facts, images, seed):
     return datasets.Dataset.from_dict(
         {facts.data.image: encoded, facts.data.label: labels}, datasets.Features(kinds)
     )
-
-
-if __name__ == "__main__":
-    print(make(sys.argv[1]))  # noqa: T201 - for whoever calls it
