@@ -71,8 +71,8 @@ def _relation(rows: Rows) -> list[str]:
         rises = "better" if merged[0]["pearson_r"] > 0 else "worse"
         tendency = f"Methods that do better on held-in tasks tend to generalize {rises}"
     else:
-        tendency = "How well a method does on held-in tasks does not tell how it "
-        tendency += "generalizes"
+        tendency = "So few methods do not show whether those that do better on "
+        tendency += "held-in tasks generalize better"
     return [f"{tendency}: {text}. No other method beats {_listed(front)} in both."]
 
 
