@@ -10,33 +10,20 @@ from typing import Any
 import torch
 import transformers
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from mergegrid.errors import InputError
-from mergegrid.likelihood import Positions, log_likelihood
+from mergegrid.likelihood import log_likelihood
 from mergegrid.models.hub_models import quiet, turn_layers
+from mergegrid.models.language import LanguageArchitecture, LanguageModel
 from mergegrid.models.tokens import Row, Tokenizer, as_tokens
 from mergegrid.suites.examples import Batch
 from mergegrid.suites.padding import pad
 from mergegrid.suites.texts import Text
 
 
-class CausalArchitecture(BaseModel):
-    """What `causal` models are made from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    config: dict[str, Any]
-    """The configuration of transformers, as in `config.json`; `model_type` among it.
-    With a `vocabulary`, its size and the special tokens follow from that."""
-
-    prompt_tokens: int = Field(default=512, ge=1)
-    """Most tokens of a question, of which the last are kept."""
-
-    answer_tokens: int = Field(default=64, ge=1)
-    """Most tokens of an answer."""
+class CausalArchitecture(LanguageArchitecture):
+    """What `causal` models are made from; of questions the last tokens are kept."""
 
     separator: str = " "
     """What stands between a question and its answer."""
@@ -44,23 +31,9 @@ class CausalArchitecture(BaseModel):
     end: bool = True
     """Whether an answer, and every answer choice, ends with the tokenizer's end."""
 
-    choices: Positions = "sum"
-    """How the log-likelihood of an answer choice is made of those of its tokens: `mean`
-    is normalized by length."""
 
-    vocabulary: list[str] | None = None
-    """The words of a tokenizer that has a token for each; None for the tokenizer of a
-    published model."""
-
-
-class CausalModel(nn.Module):
-    """A decoder-only language model that answers questions.
-
-    Args:
-        model: what transformers makes.
-        architecture: what it is made from.
-        tokenizer: its tokenizer; None if it has none.
-    """
+class CausalModel(LanguageModel[CausalArchitecture]):
+    """A decoder-only language model that answers questions; see `LanguageModel`."""
 
     def __init__(
         self,
@@ -68,16 +41,22 @@ class CausalModel(nn.Module):
         architecture: CausalArchitecture,
         tokenizer: Tokenizer | None,
     ) -> None:
-        super().__init__()
-        self.model: Any = model
-        self.architecture = architecture
-        self.tokenizer = tokenizer
+        super().__init__(model, architecture, tokenizer)
         self.turned = turn_layers(model)
         takes = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in takes
         self._takes_kept = "logits_to_keep" in takes
         self._attention: str = self.model.config._attn_implementation
         self._fast_attention = self._attention
+
+    def stored_parameters(self) -> dict[str, Tensor]:
+        """Give the parameters as the hub stores them, layers turned back.
+
+        Returns:
+            Values by the names of transformers.
+        """
+        stored = super().stored_parameters()
+        return stored | {name: stored[name].T.contiguous() for name in self.turned}
 
     def forward(self, batch: Batch) -> Float[Tensor, "example position label"]:
         """Give the log-probability of every token at every position of the answer.
@@ -127,7 +106,7 @@ class CausalModel(nn.Module):
         Returns:
             An answer for each, without special tokens and white space around it.
         """
-        tokenizer = self._tokenizer()
+        tokenizer = self.needed_tokenizer()
         end = tokenizer.eos_token_id
         ids, mask = _to_the_right(batch["input"], batch["input_mask"])
         greedy = transformers.GenerationConfig(
@@ -179,7 +158,7 @@ class CausalModel(nn.Module):
             tokens are those that it has after the question.
         """
         given = self._unended(text.prompt)
-        tokenizer = self._tokenizer()
+        tokenizer = self.needed_tokenizer()
         starts = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
         start = next(each for each in starts if each is not None)
         row = {
@@ -194,14 +173,14 @@ class CausalModel(nn.Module):
     def _answer(self, text: Text, answer: str, given: int) -> Int[Tensor, " position"]:
         whole = f"{text.prompt}{self.architecture.separator}{answer}"
         ids = self._unended(whole)[given:]
-        end = self._tokenizer().eos_token_id
+        end = self.needed_tokenizer().eos_token_id
         if self.architecture.end and end is not None:
             ids.append(end)
         return as_tokens(ids[: self.architecture.answer_tokens])
 
     def _unended(self, text: str) -> list[int]:
         # Some tokenizers end every text, which would keep an answer from continuing it.
-        tokenizer = self._tokenizer()
+        tokenizer = self.needed_tokenizer()
         ids: list[int] = tokenizer(text).input_ids
         while ids and ids[-1] == tokenizer.eos_token_id:
             ids.pop()
@@ -235,14 +214,6 @@ class CausalModel(nn.Module):
         return next(
             (n for n, p in named if head is not None and p is head.weight), None
         )
-
-    def _tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise InputError(
-                "The model has no tokenizer: there was none beside it, and its "
-                "architecture gives no vocabulary."
-            )
-        return self.tokenizer
 
 
 def _to_the_right(

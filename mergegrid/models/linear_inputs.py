@@ -33,7 +33,8 @@ def linear_weights(model: nn.Module) -> dict[str, tuple[int, int]]:
     Returns:
         Name to shape (d_out, d_in) of every weight that requires gradients and belongs
         to a linear layer or to a projection of attention, in order of names. Tied
-        weights are listed once, as in `named_parameters`.
+        weights are listed once, as in `named_parameters`; those that are tied to
+        embeddings are not, since what is looked up has no such inputs.
     """
     names = _trainable_names(model)
     found: dict[str, tuple[int, int]] = {}
@@ -125,10 +126,15 @@ def _recorded(
 
 
 def _trainable_names(model: nn.Module) -> dict[int, str]:
+    looked_up = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+    }
     return {
         id(parameter): name
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        if parameter.requires_grad and id(parameter) not in looked_up
     }
 
 
