@@ -88,7 +88,7 @@ class HubData:
                 raise UnknownNameError(f"column of {self}", column, found.column_names)
         return found
 
-    def fingerprint(self, split: str, saved: str) -> str:
+    def saved_identity(self, split: str, saved: str) -> str:
         """Tell what a saved split is, as `datasets` does.
 
         Args:

@@ -224,7 +224,7 @@ class Own(Suite):
             return []
         splits = sorted({task.selection(split).split for split in task.splits})
         return [
-            task.data.source.fingerprint(split, task.data.saved) for split in splits
+            task.data.source.saved_identity(split, task.data.saved) for split in splits
         ]
 
     def _ranges(self) -> dict[str, tuple[int, int]]:

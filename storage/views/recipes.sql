@@ -28,7 +28,7 @@ summary AS (
         options,
         any_value(swept) AS swept,
         count(*) AS cells,
-        arg_min(cell, seed) AS first_cell, -- that of the first seed
+        first(cell ORDER BY seed, cell) AS first_cell,
         count(DISTINCT seed) AS seeds,
         round(avg(validation), 12) AS validation,
         round(avg(held_in), 12) AS held_in,
