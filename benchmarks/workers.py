@@ -51,7 +51,7 @@ SMALL = SUITE | {"categories": 6}
 SECONDS_AN_EVALUATION = 0.4
 """What an evaluation sleeps in *waits*."""
 
-SCALES = {"computes": 16, "waits": 8}
+SCALES = {"computes": 96, "waits": 8}
 """Cells that differ in their scale alone; there are so many for each other choice."""
 
 DEPLOYMENTS = {"computes": "share/gpu", "waits": "waits/benchmark"}
@@ -83,10 +83,10 @@ def waits(experiment: str, root: str, keys: list[str]) -> None:
     evaluate = tasks.evaluate.evaluate_tasks
 
     def evaluate_and_wait(
-        model: nn.Module, examples: Mapping[Any, Examples]
+        model: nn.Module, examples: Mapping[Any, Examples], **options: Any
     ) -> dict[Any, Tally]:
         time.sleep(SECONDS_AN_EVALUATION)
-        return evaluate(model, examples)
+        return evaluate(model, examples, **options)
 
     tasks.evaluate.evaluate_tasks = evaluate_and_wait
     share.fn(experiment, root, keys)
@@ -111,6 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--grids", nargs="+", choices=SCALES, default=[*SCALES])
     chosen = parser.parse_args()
     directory: Path = chosen.directory.absolute()
     directory.mkdir(parents=True)
@@ -124,22 +125,25 @@ def main() -> None:
             temporary_settings({PREFECT_API_URL: server.api}),
             Workers(directory / "workers.log").kept() as workers,
         ):
-            measure(directory, sorted(chosen.workers), workers)
+            measure(directory, chosen.grids, sorted(chosen.workers), workers)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)  # through the `finally` below
 
 
-def measure(directory: Path, numbers: Sequence[int], workers: "Workers") -> None:
+def measure(
+    directory: Path, grids: Sequence[str], numbers: Sequence[int], workers: "Workers"
+) -> None:
     """Run every grid alone, and then with each number of workers.
 
     Args:
         directory: where roots go.
+        grids: keys of `SCALES`.
         numbers: of workers, the smallest first.
         workers: they are started here.
     """
-    files = {kind: write(directory, kind) for kind in SCALES}
+    files = {kind: write(directory, kind) for kind in grids}
     alone = {kind: run_alone(directory, file) for kind, file in files.items()}
     deploy(max(numbers))
     for number in numbers:

@@ -17,16 +17,22 @@ import torch
 PACKAGES = (
     "mergegrid",
     "accelerate",
+    "datasets",
     "duckdb",
     "matplotlib",
     "numpy",
     "open_clip_torch",
+    "peft",
     "pillow",
     "prefect",
     "safetensors",
     "scikit-learn",
+    "sentencepiece",
+    "tokenizers",
     "torch",
+    "torchmetrics",
     "torchvision",
+    "transformers",
 )
 """The packages whose version can change a number."""
 
