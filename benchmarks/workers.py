@@ -83,10 +83,14 @@ def waits(experiment: str, root: str, keys: list[str]) -> None:
     evaluate = tasks.evaluate.evaluate_tasks
 
     def evaluate_and_wait(
-        model: nn.Module, examples: Mapping[Any, Examples], **options: Any
+        model: nn.Module,
+        examples: Mapping[Any, Examples],
+        *,
+        metrics: Mapping[Any, str],
+        batch_size: int,
     ) -> dict[Any, Tally]:
         time.sleep(SECONDS_AN_EVALUATION)
-        return evaluate(model, examples, **options)
+        return evaluate(model, examples, metrics=metrics, batch_size=batch_size)
 
     tasks.evaluate.evaluate_tasks = evaluate_and_wait
     share.fn(experiment, root, keys)
