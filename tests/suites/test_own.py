@@ -1,9 +1,12 @@
 """Models and tasks of one's own."""
 
+from pathlib import Path
+
 import datasets
 import pytest
 from safetensors.torch import load_file, save_file
 
+from mergegrid.documents import parse_mapping
 from mergegrid.errors import InputError
 from mergegrid.experiment import parse_experiment
 from mergegrid.models import get_family
@@ -159,3 +162,17 @@ def test_pickled_parameters_are_refused(suite, tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(InputError, match=r"safetensors.*[Pp]ickled"):
         build_steps(opened(suite(expert=str(tmp_path))))
+
+
+def test_the_guides_experiment_is_understood():
+    guide = Path("docs/own.md").read_text(encoding="utf-8")
+    written = guide.split("```yaml\n")[1].split("```")[0]
+    experiment = parse_experiment(
+        parse_mapping(written, source="guide"), source="guide"
+    )
+    tasks = experiment.open_suite().tasks()
+    assert [(task.name, task.held_in) for task in tasks] == [
+        ("films", True),
+        ("meals", True),
+        ("music", True),
+    ]
