@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import open_clip
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mergegrid.errors import InputError, UnknownNameError
+from mergegrid.models.architectures import check_architecture
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
@@ -104,12 +105,7 @@ def read_architecture(written: Mapping[str, Any]) -> Architecture:
     Raises:
         InputError: if it is not one.
     """
-    try:
-        checked = Architecture.model_validate(dict(written))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"architecture: {place}: {first['msg'].lower()}.") from None
+    checked = check_architecture(Architecture, written)
     for section in _RECORDS:
         check_options(section, getattr(checked, section))
     return checked

@@ -1,9 +1,9 @@
 """What suites of images have in common: CLIP models, published or somebody's own."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,7 @@ from mergegrid.places import Place
 from mergegrid.published import Published
 from mergegrid.suites.examples import Examples
 from mergegrid.suites.images import ImageExamples
+from mergegrid.suites.parts import find_part, part_file
 from mergegrid.suites.suite import Data, Split, Suite, nothing_to_pretrain_on
 
 OPENAI = "MIT, by OpenAI"
@@ -182,42 +183,30 @@ class ClipSuite(Suite):
         return self._model()["vision_cfg"]["image_size"]
 
 
-class OfImages(Protocol):
-    """A suite of images."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def image_size(self) -> int:
-        """Pixels along each side of the images that its model takes."""
-        ...
-
-    def counts(self) -> Mapping[str, int]:
-        """Count the examples of every part, see `Suite.counts`."""
-        ...
-
-
 class ImageData(Data):
     """Parts of a suite's images, opened.
 
     Args:
-        suite: the suite.
+        suite: the suite's name.
         directory: where it prepared them.
+        parts: the names of the parts.
+        size: pixels along each side of the images that its model takes.
         ranges: the first and last label that examples of a task choose among; tasks
             that are not named choose among all.
     """
 
     def __init__(
         self,
-        suite: OfImages,
+        suite: str,
         directory: Path,
+        parts: Collection[str],
+        size: int,
         ranges: Mapping[str, tuple[int, int]],
     ) -> None:
         self._suite = suite
         self._directory = directory
+        self._parts = tuple(parts)
+        self._size = size
         self._ranges = ranges
 
     def examples(self, task: str, split: Split) -> ImageExamples:
@@ -229,33 +218,12 @@ class ImageData(Data):
 
         Returns:
             The examples.
-
-        Raises:
-            UnknownNameError: if there is no such task, or it has no such split.
         """
-        known = self._suite.counts()
-        if (part := f"{task}.{split}") not in known:
-            raise UnknownNameError(f"part of {self._suite.name}", part, known)
-        return ImageExamples(
-            part_file(self._directory, part),
-            self._suite.image_size,
-            self._ranges.get(task),
-        )
+        part = find_part(self._suite, self._parts, task, split)
+        file = part_file(self._directory, part)
+        return ImageExamples(file, self._size, self._ranges.get(task))
 
     def pretraining(self) -> tuple[Examples, Examples]:
         """Give nothing to pretrain on: the model is published."""
-        error = nothing_to_pretrain_on(self._suite.name)
+        error = nothing_to_pretrain_on(self._suite)
         raise error
-
-
-def part_file(directory: Path, part: str) -> Path:
-    """Say where a part of the data is.
-
-    Args:
-        directory: where the suite prepared them.
-        part: `<task>.<split>`.
-
-    Returns:
-        Its file.
-    """
-    return directory / f"{part.replace('/', '--')}.parquet"

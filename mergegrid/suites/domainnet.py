@@ -18,9 +18,10 @@ from pydantic import Field
 from mergegrid.documents import read_mapping
 from mergegrid.errors import UnknownNameError
 from mergegrid.models.open_clip_architecture import label_of
-from mergegrid.suites.clip_suite import ClipSuite, ImageData, part_file
+from mergegrid.suites.clip_suite import ClipSuite, ImageData
 from mergegrid.suites.hub_data import HubData
 from mergegrid.suites.images import encoded_rows, write_images
+from mergegrid.suites.parts import part_file
 from mergegrid.suites.suite import Fetch, Progress, Task
 
 _FACTS = read_mapping(Path(__file__).with_suffix(".yaml"))
@@ -187,7 +188,9 @@ class DomainNet(ClipSuite):
         Returns:
             The data, decoded as they are asked for.
         """
-        return ImageData(self, directory, {})
+        return ImageData(
+            self.name, directory, self.counts().keys(), self.image_size, {}
+        )
 
     def _chosen(
         self, dataset: Dataset, official: str, classes: list[str]

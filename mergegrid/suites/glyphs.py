@@ -22,7 +22,6 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from mergegrid.canonical import digest
-from mergegrid.errors import UnknownNameError
 from mergegrid.suites.examples import TensorExamples
 from mergegrid.suites.glyph_characters import (
     CANVAS,
@@ -32,6 +31,7 @@ from mergegrid.suites.glyph_characters import (
     masks,
 )
 from mergegrid.suites.glyph_styles import STYLES, draw
+from mergegrid.suites.parts import find_part
 from mergegrid.suites.suite import Progress, Split, Suite, Task
 
 DOMAINS = tuple(STYLES)
@@ -332,13 +332,8 @@ class GlyphData:
 
         Returns:
             The examples.
-
-        Raises:
-            UnknownNameError: if there is no such task, or it has no such split.
         """
-        known = self._suite.counts()
-        if (part := f"{task}.{split}") not in known:
-            raise UnknownNameError("part of glyphs", part, known)
+        part = find_part("glyphs", self._suite.counts(), task, split)
         return self._read((part,))
 
     def pretraining(self) -> tuple[TensorExamples, TensorExamples]:

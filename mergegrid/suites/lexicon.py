@@ -17,10 +17,10 @@ from typing import Any, cast
 
 from pydantic import Field
 
-from mergegrid.errors import UnknownNameError
 from mergegrid.suites.examples import Examples
 from mergegrid.suites.lexicon_language import Language, draws, make_languages
 from mergegrid.suites.lexicon_questions import QUESTIONS, SHARED_WORDS
+from mergegrid.suites.parts import find_part
 from mergegrid.suites.suite import Progress, Split, Suite, Task
 from mergegrid.suites.texts import Text, Texts
 
@@ -234,13 +234,8 @@ class LexiconData:
 
         Returns:
             The questions.
-
-        Raises:
-            UnknownNameError: if there is no such task, or it has no such split.
         """
-        known = self._suite.counts()
-        if (part := f"{task}.{split}") not in known:
-            raise UnknownNameError("part of lexicon", part, known)
+        part = find_part("lexicon", self._suite.counts(), task, split)
         return _examples(self._read[part])
 
     def pretraining(self) -> tuple[Examples, Examples]:
@@ -266,13 +261,7 @@ class LexiconData:
         found: dict[str, list[Text]] = {}
         with self._path.open(encoding="utf-8") as file:
             for row in map(json.loads, file):
-                text = Text(
-                    row["prompt"],
-                    tuple(row["answers"]),
-                    tuple(row["choices"]),
-                    row["template"],
-                )
-                found.setdefault(row["part"], []).append(text)
+                found.setdefault(row["part"], []).append(Text.from_row(row))
         return found
 
 

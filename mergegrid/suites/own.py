@@ -15,6 +15,7 @@ from mergegrid.errors import InputError
 from mergegrid.models import get_family
 from mergegrid.published import Published
 from mergegrid.suites.own_tasks import OwnTask
+from mergegrid.suites.parts import part_file
 from mergegrid.suites.suite import Data, Fetch, Progress, Split, Suite, Task
 from mergegrid.suites.text_data import Part, TextData, write_parts
 
@@ -183,12 +184,9 @@ class Own(Suite):
             return TextData(self.name, directory, self._parts().keys())
         from mergegrid.suites.clip_suite import ImageData
 
-        return ImageData(self, directory, self._ranges())
-
-    @property
-    def image_size(self) -> int:
-        """Pixels along each side of the images that the model takes."""
-        return self.architecture()["vision_cfg"]["image_size"]
+        size: int = self.architecture()["vision_cfg"]["image_size"]
+        parts = self._parts().keys()
+        return ImageData(self.name, directory, parts, size, self._ranges())
 
     @property
     def _is_of_images(self) -> bool:
@@ -238,7 +236,6 @@ class Own(Suite):
     def _write_images(
         self, directory: Path, part: str, task: OwnTask, split: Split
     ) -> None:
-        from mergegrid.suites.clip_suite import part_file
         from mergegrid.suites.images import encoded_rows, write_images
 
         assert task.image is not None, "it was checked"

@@ -15,8 +15,9 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mergegrid.errors import InputError, UnknownNameError
+from mergegrid.errors import InputError
 from mergegrid.suites.examples import Examples
+from mergegrid.suites.parts import find_part, part_file
 from mergegrid.suites.prompts import Prompts, Row, at, load_prompts
 from mergegrid.suites.suite import Fetch, Progress, Split, nothing_to_pretrain_on
 from mergegrid.suites.texts import Text, Texts
@@ -225,7 +226,7 @@ def write_parts(
     """
     for done, (name, part) in enumerate(parts.items(), start=1):
         try:
-            written = _write(part.texts(saved), directory / _file(name))
+            written = _write(part.texts(saved), part_file(directory, name))
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         if not written:
@@ -247,10 +248,6 @@ def _write(texts: Iterable[Text], path: Path) -> int:
             writer.write_table(pa.table(columns, schema=_SCHEMA))
             written += len(batch)
     return written
-
-
-def _file(part: str) -> str:
-    return f"{part.replace('/', '--')}.parquet"
 
 
 class TextData:
@@ -276,23 +273,12 @@ class TextData:
 
         Returns:
             The texts.
-
-        Raises:
-            UnknownNameError: if there is no such task, or it has no such split.
         """
-        if (part := f"{task}.{split}") not in self._parts:
-            raise UnknownNameError(f"part of {self._suite}", part, self._parts)
-        rows = pq.read_table(self._directory / _file(part)).to_pylist()
-        texts = [
-            Text(
-                row["prompt"],
-                tuple(row["answers"]),
-                tuple(row["choices"]),
-                row["template"],
-            )
-            for row in rows
-        ]
-        return cast("Examples", Texts(texts))  # until the family encodes them
+        part = find_part(self._suite, self._parts, task, split)
+        rows = pq.read_table(part_file(self._directory, part)).to_pylist()
+        return cast(
+            "Examples", Texts([*map(Text.from_row, rows)])
+        )  # until the family encodes them
 
     def pretraining(self) -> tuple[Examples, Examples]:
         """Say that there is nothing to pretrain on."""

@@ -1,7 +1,8 @@
 """Texts: questions with their answers, which a language family turns into tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +23,20 @@ class Text:
 
     template: int = 0
     """Which of the task's prompt templates it was made with."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Text":
+        """Read what was stored.
+
+        Args:
+            row: the fields by name, lists in place of tuples.
+
+        Returns:
+            The question.
+        """
+        return cls(
+            row["prompt"], tuple(row["answers"]), tuple(row["choices"]), row["template"]
+        )
 
 
 class Texts:

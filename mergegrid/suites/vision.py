@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mergegrid.documents import read_mapping
 from mergegrid.errors import InputError
 from mergegrid.models.open_clip_architecture import Head
-from mergegrid.suites.clip_suite import ClipSuite, ImageData, part_file
+from mergegrid.suites.clip_suite import ClipSuite, ImageData
 from mergegrid.suites.hub_data import HubData
 from mergegrid.suites.images import encoded_rows, write_images
+from mergegrid.suites.parts import part_file
 from mergegrid.suites.suite import Fetch, Progress, Task
 
 ALIKE = " // "
@@ -207,7 +208,9 @@ class Vision(ClipSuite):
         for name, facts in self._facts().items():
             ranges[name] = (first, first + len(facts.names) - 1)
             first += len(facts.names)
-        return ImageData(self, directory, ranges)
+        return ImageData(
+            self.name, directory, self.counts().keys(), self.image_size, ranges
+        )
 
     def _facts(self) -> dict[str, Facts]:
         return dict(list(TASKS.items())[: self.number])
