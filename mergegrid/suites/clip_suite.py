@@ -21,9 +21,10 @@ from mergegrid.models.open_clip_formats import (
 from mergegrid.places import Place
 from mergegrid.published import Published
 from mergegrid.suites.examples import Examples
+from mergegrid.suites.hub_suite import HubSuite
 from mergegrid.suites.images import ImageExamples
 from mergegrid.suites.parts import find_part, part_file
-from mergegrid.suites.suite import Data, Split, Suite, nothing_to_pretrain_on
+from mergegrid.suites.suite import Data, Split, nothing_to_pretrain_on
 
 OPENAI = "MIT, by OpenAI"
 
@@ -47,33 +48,15 @@ PUBLISHED: Mapping[tuple[str, str], Published] = {
 """open_clip's models, by architecture and the data that they were trained on."""
 
 
-class ClipSuite(Suite):
+class ClipSuite(HubSuite):
     """Images to be classified by a CLIP model."""
 
     model: Literal["ViT-B-32", "ViT-B-16", "ViT-L-14"] = Field(
         default="ViT-B-32", description="architecture of the published model"
     )
-    pretrained_at: str | None = Field(
-        default=None,
-        description="folder, URL or hub name of the pretrained model, instead of the "
-        "published one; in open_clip's format or as transformers' CLIPModel",
-    )
-    experts: Mapping[str, str] = Field(
-        default_factory=dict,
-        description="published experts by task, each a directory, its URL or a name on "
-        "the hub; those of other tasks are trained",
-    )
-    saved: str | None = Field(
-        default=None,
-        description="folder of saved data sets that are used instead of the hub's",
-    )
 
     @model_validator(mode="after")
-    def _experts_have_tasks(self) -> Self:
-        held_in = [task.name for task in self.tasks() if task.held_in]
-        for task in self.experts:
-            if task not in held_in:
-                raise UnknownNameError(f"held-in task of {self.name}", task, held_in)
+    def _model_is_published(self) -> Self:
         if (
             self.pretrained_at is None
             and (self.model, self.trained_on) not in PUBLISHED
@@ -128,17 +111,6 @@ class ClipSuite(Suite):
         if self.pretrained_at is not None:
             return Published(self.pretrained_at)
         return PUBLISHED[self.model, self.trained_on]
-
-    def expert(self, task: str) -> Published | None:
-        """Tell which published model is a task's expert.
-
-        Args:
-            task: the name of a held-in task.
-
-        Returns:
-            The model; None if it is to be trained.
-        """
-        return Published(self.experts[task]) if task in self.experts else None
 
     def architecture(self) -> dict[str, Any]:
         """Describe the model.

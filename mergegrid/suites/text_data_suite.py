@@ -4,15 +4,15 @@ import functools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mergegrid.canonical import digest
-from mergegrid.errors import UnknownNameError
 from mergegrid.models import get_family
 from mergegrid.published import Published
-from mergegrid.suites.suite import Data, Fetch, Progress, Suite
+from mergegrid.suites.hub_suite import HubSuite
+from mergegrid.suites.suite import Data, Fetch, Progress
 from mergegrid.suites.text_data import Part, TextData, write_parts
 from mergegrid.suites.text_data_models import Model
 
@@ -21,36 +21,14 @@ NOT_OF_DATA = frozenset({"saved", "pretrained_at", "experts", "model", "story_cl
 about what the data are."""
 
 
-class TextSuite(Suite):
+class TextSuite(HubSuite):
     """Tasks made of data sets with prompts, for a sequence-to-sequence model."""
 
-    saved: str | None = Field(
-        default=None,
-        description="folder of saved data sets to use instead of the hub's",
-    )
-    pretrained_at: str | None = Field(
-        default=None,
-        description="folder, URL or hub name of the pretrained model, instead of the "
-        "published one; its own configuration counts where it can be read",
-    )
-    experts: Mapping[str, str] = Field(
-        default_factory=dict,
-        description="published experts by task, each a directory, its URL or a name on "
-        "the hub; those of other tasks are trained",
-    )
     most: int | None = Field(
         default=None,
         ge=1,
         description="at most so many rows of each split of each task; all if not given",
     )
-
-    @model_validator(mode="after")
-    def _experts_have_tasks(self) -> Self:
-        held_in = [task.name for task in self.tasks() if task.held_in]
-        for task in self.experts:
-            if task not in held_in:
-                raise UnknownNameError(f"held-in task of {self.name}", task, held_in)
-        return self
 
     @property
     def version(self) -> int:
@@ -119,17 +97,6 @@ class TextSuite(Suite):
         if self.pretrained_at is not None:
             return Published(self.pretrained_at)
         return self.start().published
-
-    def expert(self, task: str) -> Published | None:
-        """Tell which published model is a task's expert.
-
-        Args:
-            task: the name of a held-in task.
-
-        Returns:
-            The model; None if it is to be trained.
-        """
-        return Published(self.experts[task]) if task in self.experts else None
 
     def counts(self) -> dict[str, int]:
         """Count the texts of every part.
