@@ -26,6 +26,6 @@ env:
 	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
 	  $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"; \
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt \
-	    $(TOOLS) --editable ".[clip,dask,language,pipeline]"; \
+	    $(TOOLS) --editable ".[clip,dask,harness,language,pipeline]"; \
 	  echo "$(STATE)" > $(VENV)/.made-for; \
 	}

@@ -11,6 +11,7 @@ from dashboards.palette import LOOKS, STAGES, color, stage_color, title
 from dashboards.text import duration, quantity
 
 _MOST_TICKS = 6
+_FEW_DECADES = 2
 _CHARACTER = 6.8  # pixels, at 11 px
 _WIDTH = 520.0  # pixels of a whole bar, at the least
 
@@ -26,17 +27,53 @@ def cost_against_accuracy(rows: Rows, role: str) -> go.Figure:
         The figure, with the front of the cheapest merges for their accuracy.
     """
     flops = Axis("total_flops", factor=1, is_log=True)
-    figure = empty_figure("statistics + merge, FLOPs", f"{ACCURACIES[role]}, %")
-    shown = [row for row in rows if row["total_flops"]]
-    front = sorted(
-        (row for row in shown if row[f"on_{role}_cost_front"]), key=flops.value
+    figure, decades = _against(rows, role, flops, "FLOPs", f"on_{role}_cost_front")
+    names = [quantity(decade) for decade in decades]
+    figure.update_xaxes(tickvals=decades, ticktext=names)
+    return figure
+
+
+def time_against_accuracy(rows: Rows, role: str) -> go.Figure:
+    """Draw accuracy against the seconds that statistics and merge took.
+
+    Args:
+        rows: of the question `costs`.
+        role: "held_in" or "generalization".
+
+    Returns:
+        The figure, with the front of the fastest merges for their accuracy.
+    """
+    seconds = Axis("total_seconds", factor=1, is_log=True)
+    figure, decades = _against(rows, role, seconds, "s", f"on_{role}_time_front")
+    names = [f"{decade:g}" for decade in decades]
+    figure.update_xaxes(tickvals=decades, ticktext=names)
+    return figure
+
+
+def memory(rows: Rows) -> go.Figure:
+    """Draw the most memory that each method's merge and statistics took.
+
+    Args:
+        rows: of the question `memory_peaks`.
+
+    Returns:
+        A bar for each stage of each method, those of a method together.
+    """
+    peak = Axis("peak_memory", factor=1e-6)
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    ordered = sorted(rows, key=lambda row: methods.index(row["method"]))
+    figure = empty_figure("peak memory, MB", "", height=70 + 24 * len(rows))
+    figure.add_bar(
+        y=[f"{title(row['method'])}, {row['stage']}" for row in ordered],
+        x=[peak.value(row) for row in ordered],
+        orientation="h",
+        marker={"color": [stage_color(row["stage"]) for row in ordered]},
+        hovertemplate="%{y}: %{x:,.0f} MB<extra></extra>",
     )
-    hover = "%{x:.3s}FLOPs, %{y:.1f}%"
-    scatter_points(figure, shown, flops, AXES[role], hover=hover, front=front)
-    if shown:
-        decades = _decades([flops.value(row) for row in shown])
-        names = [quantity(decade) for decade in decades]
-        figure.update_xaxes(type="log", tickvals=decades, ticktext=names)
+    figure.update_layout(bargap=0.35, margin={"l": 10})
+    figure.update_yaxes(
+        autorange="reversed", showgrid=False, automargin=True, ticks="", dtick=1
+    )
     return figure
 
 
@@ -138,10 +175,28 @@ def sharing(rows: Rows) -> go.Figure:
     return figure
 
 
+def _against(
+    rows: Rows, role: str, cost: Axis, unit: str, front: str
+) -> tuple[go.Figure, list[float]]:
+    # A figure, and the powers of ten to write below it.
+    figure = empty_figure(f"statistics + merge, {unit}", f"{ACCURACIES[role]}, %")
+    shown = [row for row in rows if row[cost.column] and row[role] is not None]
+    ahead = sorted((row for row in shown if row[front]), key=cost.value)
+    hover = "%{x:.3s}" + f"{unit}, " + "%{y:.1f}%"
+    scatter_points(figure, shown, cost, AXES[role], hover=hover, front=ahead)
+    if not shown:
+        return figure, []
+    figure.update_xaxes(type="log")
+    return figure, _decades([cost.value(row) for row in shown])
+
+
 def _decades(values: Sequence[float]) -> list[float]:
+    # Powers of ten; on less than two of them, also twice and five times as much.
     low, high = (math.log10(end) for end in (min(values), max(values)))
     step = max(1, math.ceil((high - low) / _MOST_TICKS))
-    return [10.0**power for power in range(math.floor(low), math.ceil(high) + 1, step)]
+    powers = range(math.floor(low), math.ceil(high) + 1, step)
+    parts = (1, 2, 5) if high - low < _FEW_DECADES else (1,)
+    return [part * 10.0**power for power in powers for part in parts]
 
 
 def _fitting(text: str, share: float) -> str:

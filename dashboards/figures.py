@@ -77,6 +77,8 @@ def sensitivity(rows: Rows, pretrained: Row | None, ceiling: float) -> go.Figure
     figure = empty_figure(option, "accuracy, %", height=256)
     numeric = all(row["number"] is not None for row in rows)
     for role, axis in AXES.items():
+        if any(row[role] is None for row in rows):
+            continue  # not every suite has generalization tasks
         hue = ROLES[role]
         if pretrained is not None:
             figure.add_hline(
@@ -117,13 +119,14 @@ def scaling(rows: Rows, column: str) -> go.Figure:
     axis = Axis(column)
     figure = empty_figure("number of experts merged", f"{ACCURACIES[column]}, %")
     sizes = sorted({row["size"] for row in rows})
+    rows = [row for row in rows if row[column] is not None]
     lines = [list(group) for _, group in groupby(rows, key=lambda row: row["method"])]
-    lines = [line for line in lines if len(line) > 1 and line[0][column] is not None]
+    lines = [line for line in lines if len(line) > 1]
     if not lines:
         return figure
     for line in lines:
         hue, name = color(line[0]["method"]), title(line[0]["method"])
-        merged = line[0]["kind"] == "merged"
+        merged = line[0]["kind"] != "reference"
         figure.add_scatter(
             x=[row["size"] for row in line],
             y=[axis.value(row) for row in line],

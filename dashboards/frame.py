@@ -1,7 +1,7 @@
 """What figures have in common: axes, points with error bars, fronts and labels."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -226,7 +226,14 @@ def padded(
     return low - room, high + room
 
 
-def label_ends(figure: go.Figure, ends: Rows, y: Axis, span: float) -> None:
+def label_ends(
+    figure: go.Figure,
+    ends: Rows,
+    y: Axis,
+    span: float,
+    *,
+    name: Callable[[Row], str] = lambda row: title(row["method"]),
+) -> None:
     """Write lines' names at their right ends, moved apart where they are close.
 
     Args:
@@ -234,6 +241,7 @@ def label_ends(figure: go.Figure, ends: Rows, y: Axis, span: float) -> None:
         ends: the last row of each.
         y: the vertical axis.
         span: its length in its unit.
+        name: gives the name of a line, if it is not that of its method.
     """
     step = span * 15 / 350  # a line of text
     ordered = sorted(ends, key=y.value)
@@ -249,7 +257,7 @@ def label_ends(figure: go.Figure, ends: Rows, y: Axis, span: float) -> None:
             x=1,
             xref="paper",
             y=place,
-            text=title(row["method"]),
+            text=name(row),
             showarrow=False,
             xanchor="left",
             xshift=4,

@@ -35,6 +35,16 @@ STAGES = {
 }
 """Stage of the pipeline to its colour, in the order in which stages run."""
 
+KINDS = {
+    "embedding": "#cd8a2c",
+    "attention": "#235a94",
+    "cross-attention": "#8c164d",
+    "feed-forward": "#1faf74",
+    "norm": "#8a8f9c",
+    "other": "#542e10",
+}
+"""Kind of layer to its colour, in the order in which models have them."""
+
 LOOKS = {
     "average": ("#7d6516", "circle"),
     "slerp": ("#a08127", "cross"),
@@ -65,6 +75,18 @@ LOOKS = {
     "multitask": ("#565f6d", "bowtie"),
 }
 """Method to its colour and the shape of its points."""
+
+MERGINGS = {
+    "average": (LOOKS["average"][0], "circle"),
+    "trimmed": ("#4a9bc7", "square"),
+    "elected": ("#c2407c", "triangle-up"),
+    "both": (LOOKS["ties"][0], "diamond"),
+}
+"""What is done before task vectors are averaged, to its colour and shape; `both` is
+TIES."""
+
+LEVELS = ("#0b2c5c", "#1c4f8f", "#2f77c2", "#5c9fdb", "#92c2ea")
+"""From the most entries, or the loosest threshold, to the fewest."""
 
 SEQUENTIAL = ("#f7f3ea", "#b8d4e8", "#5b9bd0")
 """From little to much."""

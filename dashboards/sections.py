@@ -1,24 +1,44 @@
 """The sections of a report, each from the answers to one or two questions."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html import escape
 from itertools import groupby
-from typing import TypeAlias
 
-from plotly import graph_objects as go
-
-from dashboards import bills, figures, heat, standings
+from dashboards import bills, figures, heat, standings, sweeps
 from dashboards.board import board
 from dashboards.captions import TEXTS
 from dashboards.frame import Row, Rows
 from dashboards.palette import ROLES, title
-from dashboards.questions import Answered
+from dashboards.parts import (
+    Answers,
+    asked,
+    both_roles,
+    figure_grid,
+    generalizing,
+    roles_of,
+    scored,
+    section_html,
+)
+from dashboards.storage_sections import storage
+from dashboards.study_sections import (
+    bootstrap,
+    consensus_thresholds,
+    incremental,
+    memory,
+    scale_sweeps,
+    selections,
+    tasks,
+)
 from dashboards.tables import facts_table, prerequisites_table, provenance_facts
-from dashboards.text import figure_html, table
-
-Answers: TypeAlias = Mapping[str, Answered]
-"""Question to its answer."""
+from dashboards.text import figure_html, line_key
+from dashboards.vector_sections import (
+    agreement,
+    conflicts,
+    magnitudes,
+    redundancy,
+    task_vectors,
+)
 
 
 def leaderboard(answers: Answers) -> str:
@@ -33,25 +53,25 @@ def leaderboard(answers: Answers) -> str:
     rows = answers["leaderboard"].rows
     size = max((row["size"] for row in rows), default=0)
     content = f'{board(rows)}<p class="key">{TEXTS["leaderboard"]["key"]}</p>'
-    details = _questions(answers, "leaderboard")
-    return _section("leaderboard", content, details, size=str(size))
+    details = asked(answers, "leaderboard")
+    return section_html("leaderboard", content, details, size=str(size))
 
 
 def trade_off(answers: Answers) -> str:
     """Show held-in accuracy against generalization."""
-    rows = _generalizing(answers["held_in_vs_generalization"])
+    rows = generalizing(answers["held_in_vs_generalization"])
     merged = [row for row in rows if row["kind"] == "merged"]
     if not merged:
         return ""
     first = merged[0]
     said = figures.correlation(first["pearson_r"], first["pearson_p"], first["methods"])
     text = TEXTS["trade_off"]
-    content = _figures(
+    content = figure_grid(
         (figures.held_in_vs_generalization(rows, references=False), text["near"]),
         (figures.held_in_vs_generalization(rows), text["far"]),
     )
-    details = _questions(answers, "held_in_vs_generalization")
-    return _section(
+    details = asked(answers, "held_in_vs_generalization")
+    return section_html(
         "trade_off", content, details, correlation=f"{said}." if said else ""
     )
 
@@ -60,7 +80,7 @@ def differences(answers: Answers) -> str:
     """Show how far each method is behind the best one."""
     rows = answers["paired"].rows
     draw = standings.behind_best
-    return _both_roles("differences", draw, rows, answers, "paired")
+    return both_roles("differences", draw, rows, answers, "paired")
 
 
 def kept(answers: Answers) -> str:
@@ -69,49 +89,63 @@ def kept(answers: Answers) -> str:
     if not rows:
         return ""
     content = f'<div class="scroll wide">{figure_html(heat.kept_accuracy(rows))}</div>'
-    return _section("kept", content, _questions(answers, "normalized"))
+    return section_html("kept", content, asked(answers, "normalized"))
 
 
 def options(answers: Answers) -> str:
     """Show how much each option of each method matters."""
-    rows = _generalizing(answers["sensitivity"])
+    rows = scored(answers["sensitivity"])
     if not rows:
         return ""
     board_rows = answers["leaderboard"].rows
     pretrained = next((r for r in board_rows if r["method"] == "pretrained"), None)
-    values = [row[role] for row in rows for role in ROLES]
+    roles = roles_of(rows)
+    values = [row[role] for row in rows for role in roles if row[role] is not None]
     lines = groupby(rows, key=lambda row: (row["method"], row["option"]))
     drawn = "".join(
         _option_figure(list(line), pretrained, max(values)) for _, line in lines
     )
-    key = "".join(
-        f'<span><i style="border-color:{hue}"></i>{role.replace("_", "-")}</span>'
-        for role, hue in ROLES.items()
+    hues = {role.replace("_", "-"): ROLES[role] for role in roles}
+    fixed = [
+        row for row in board_rows if row["kind"] == "merged" and not row["options"]
+    ]
+    text = TEXTS["options"]
+    indexed = figure_grid(
+        *((sweeps.indexed(rows, fixed, role), text[role]) for role in roles)
     )
-    content = f'<p class="key">{key}</p><div class="figures small">{drawn}</div>'
-    return _section("options", content, _questions(answers, "sensitivity"))
+    content = f'{line_key(hues)}<div class="figures small">{drawn}</div>{indexed}'
+    return section_html("options", content, asked(answers, "sensitivity"))
 
 
 def sizes(answers: Answers) -> str:
     """Show accuracy against the number of experts."""
-    rows = _generalizing(answers["scaling"])
-    if len({row["size"] for row in rows}) <= 1:
+    rows = scored(answers["scaling"])
+    if len({row["size"] for row in rows if row["kind"] != "reference"}) <= 1:
         return ""
     text = TEXTS["sizes"]
-    content = _figures(
+    content = figure_grid(
         *(
             (figures.scaling(rows, column), text[column])
-            for column in ("held_in", "generalization", "normalized")
+            for column in (*roles_of(rows), "normalized")
         )
     )
-    return _section("sizes", content, _questions(answers, "scaling"))
+    return section_html("sizes", content, asked(answers, "scaling"))
 
 
 def costs(answers: Answers) -> str:
-    """Show accuracy against floating-point operations."""
-    rows = [row for row in _generalizing(answers["costs"]) if row["total_flops"]]
-    draw = bills.cost_against_accuracy
-    return _both_roles("costs", draw, rows, answers, "costs")
+    """Show accuracy against floating-point operations, and against seconds."""
+    rows = [row for row in scored(answers["costs"]) if row["total_flops"]]
+    if not rows:
+        return ""
+    text, roles = TEXTS["costs"], roles_of(rows)
+    content = figure_grid(
+        *((bills.cost_against_accuracy(rows, role), text[role]) for role in roles),
+        *(
+            (bills.time_against_accuracy(rows, role), text[f"{role}_seconds"])
+            for role in roles
+        ),
+    )
+    return section_html("costs", content, asked(answers, "costs"))
 
 
 def time(answers: Answers) -> str:
@@ -124,16 +158,16 @@ def time(answers: Answers) -> str:
     merged = [row["method"] for row in board_rows if row["kind"] == "merged"]
     if merged:
         bars = bills.stages(answers["stages"].rows, merged)
-        content += _figures((bars, TEXTS["time"]["bars"]), kind="one")
-    details = _questions(answers, "prerequisites", "stages", "spent")
-    return _section("time", content, details)
+        content += figure_grid((bars, TEXTS["time"]["bars"]), kind="one")
+    details = asked(answers, "prerequisites", "stages", "spent")
+    return section_html("time", content, details)
 
 
 def paper(answers: Answers) -> str:
     """Show our gains beside the paper's."""
     rows = answers["against_paper"].rows
     draw = figures.against_paper
-    return _both_roles("paper", draw, rows, answers, "against_paper")
+    return both_roles("paper", draw, rows, answers, "against_paper")
 
 
 def provenance(answers: Answers) -> str:
@@ -145,27 +179,36 @@ def provenance(answers: Answers) -> str:
         "<details><summary>The experiment, defaults spelt out</summary>"
         f"<pre>{escape(document)}</pre></details>"
     )
-    details = _questions(answers, "provenance", with_rows=False)
-    return _section("provenance", content, details)
+    details = asked(answers, "provenance", with_rows=False)
+    return section_html("provenance", content, details)
 
 
 SECTIONS: tuple[Callable[[Answers], str], ...] = (
     leaderboard,
     trade_off,
     differences,
+    bootstrap,
+    tasks,
     kept,
     options,
+    scale_sweeps,
+    selections,
+    consensus_thresholds,
     sizes,
+    incremental,
     costs,
     time,
+    memory,
+    storage,
+    redundancy,
+    conflicts,
+    magnitudes,
+    agreement,
+    task_vectors,
     paper,
     provenance,
 )
 """The sections in order."""
-
-
-def _generalizing(answer: Answered) -> list[Row]:
-    return [row for row in answer.rows if row["generalization"] is not None]
 
 
 def extents(line: Rows) -> str:
@@ -178,8 +221,8 @@ def extents(line: Rows) -> str:
         Text such as "held-in 53.1 to 70.8%; generalization 50.2 to 68.8%".
     """
     said: list[str] = []
-    for role in ROLES:
-        values = [100 * row[role] for row in line]
+    for role in roles_of(line):
+        values = [100 * row[role] for row in line if row[role] is not None]
         said.append(f"{role.replace('_', '-')} {min(values):.1f} to {max(values):.1f}%")
     return "; ".join(said)
 
@@ -190,42 +233,3 @@ def _option_figure(line: Rows, pretrained: Row | None, ceiling: float) -> str:
         heading=f"{title(line[0]['method'])}: {line[0]['option']}",
         caption=extents(line),
     )
-
-
-def _both_roles(
-    section: str,
-    draw: Callable[[Rows, str], go.Figure],
-    rows: Rows,
-    answers: Answers,
-    question: str,
-) -> str:
-    if not rows:
-        return ""
-    text = TEXTS[section]
-    content = _figures(*((draw(rows, role), text[role]) for role in ROLES))
-    return _section(section, content, _questions(answers, question))
-
-
-def _section(name: str, content: str, details: str, **values: str) -> str:
-    text = TEXTS[name]
-    return (
-        f'<section id="{name}"><h2>{text["heading"].format(**values)}</h2>\n'
-        f"<p>{text['lead'].format(**values)}</p>\n{content}\n{details}</section>"
-    )
-
-
-def _figures(*drawn: tuple[go.Figure, str], kind: str = "") -> str:
-    inside = "".join(figure_html(figure, caption=text) for figure, text in drawn)
-    return f'<div class="figures {kind}">{inside}</div>'
-
-
-def _questions(answers: Answers, *names: str, with_rows: bool = True) -> str:
-    blocks: list[str] = []
-    for name in names:
-        answer = answers[name]
-        blocks.append(f"<pre>{escape(answer.sql)}</pre>")
-        if with_rows:
-            rows = table(answer.columns, answer.tuples)
-            blocks.append(f'<div class="numbers">{rows}</div>')
-    what = "The SQL and its rows" if with_rows else "The SQL"
-    return f"<details><summary>{what}</summary>{''.join(blocks)}</details>"

@@ -15,6 +15,7 @@ from dashboards.palette import (
     FRONT,
     GRID,
     INK,
+    LEVELS,
     MUTED,
     SEQUENTIAL,
     STAGES,
@@ -31,6 +32,11 @@ _NEUTRALS = {
     FRONT: "#303a49",
     **dict(zip(SEQUENTIAL, ("#1f2733", "#294868", "#34659a"), strict=True)),
     DIVERGING[0]: "#8f5420",
+    **dict(
+        zip(
+            LEVELS, ("#d6e8fb", "#a3cbf3", "#74abe6", "#4f87cd", "#3c659c"), strict=True
+        )
+    ),
     **{hue: hue for hue in STAGES.values()},  # seen on both
 }
 _COLOR = re.compile(r"#[0-9a-f]{6}|white")

@@ -6,7 +6,7 @@ from html import escape
 
 from dashboards.frame import Row, Rows
 from dashboards.palette import ROLES, title
-from dashboards.text import DASH, duration, glyph, quantity
+from dashboards.text import DASH, duration, glyph, percent, quantity
 
 
 def prerequisites_table(rows: Rows) -> str:
@@ -131,6 +131,35 @@ def paper_table(rows: Rows) -> str:
     )
 
 
+def useless_weights_table(rows: Rows) -> str:
+    """Write what consensus merging gains by removing useless entries.
+
+    Args:
+        rows: of the question `useless_weights`.
+
+    Returns:
+        HTML: accuracy in percent with the normalized one in parentheses, a column for
+        each number of experts, as in Tables 4 and 5 of Wang et al., 2024.
+    """
+    sizes = sorted({row["size"] for row in rows})
+    lines: list[tuple[str, ...]] = []
+    for merge_by in dict.fromkeys(row["merge_by"] for row in rows):
+        own = {
+            (row["agreement"], row["size"]): row
+            for row in rows
+            if row["merge_by"] == merge_by
+        }
+        kept = {row["size"]: row for row in own.values()}
+        name = f"{glyph(merge_by)}{escape(title(merge_by))}"
+        unpruned = (_kept(kept.get(size), "unpruned_") for size in sizes)
+        lines.append((name, *unpruned))
+        for threshold in sorted({agreement for agreement, _ in own}):
+            pruned = (_kept(own.get((threshold, size)), "") for size in sizes)
+            lines.append((f"&emsp;consensus, k = {threshold}", *pruned))
+    heads = (f"{size} experts" for size in sizes)
+    return _table(("method", *heads), lines, texts=1)
+
+
 def provenance_facts(facts: Row) -> dict[str, str]:
     """Say which code and machines made the numbers.
 
@@ -186,3 +215,11 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]], *, texts: int) -
 
 def _points(row: Row | None, column: str) -> str:
     return DASH if row is None or row[column] is None else f"{row[column]:.1f}"
+
+
+def _kept(row: Row | None, prefix: str) -> str:
+    if row is None or row[f"{prefix}held_in"] is None:
+        return DASH
+    normalized = row[f"{prefix}normalized"]
+    beside = "" if normalized is None else f" ({percent(normalized)})"
+    return f"{percent(row[f'{prefix}held_in'])}{beside}"

@@ -1,6 +1,6 @@
 """Numbers, tables and figures for people, as HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -133,6 +133,22 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "")
         f'<table class="{kind}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
+
+
+def line_key(hues: Mapping[str, str]) -> str:
+    """Say what is drawn in which colour.
+
+    Args:
+        hues: what, in words, to its colour.
+
+    Returns:
+        HTML.
+    """
+    named = "".join(
+        f'<span><i style="border-color:{hue}"></i>{escape(name)}</span>'
+        for name, hue in hues.items()
+    )
+    return f'<p class="key">{named}</p>'
 
 
 def figure_html(figure: go.Figure, *, heading: str = "", caption: str = "") -> str:

@@ -148,6 +148,12 @@ def _memory(plan: Plan, cells: list[Scored]) -> int:
     )
     trained = any(line.to_run for line in prerequisites(plan) if _trains(line.name))
     most = 0
+    for key, entry in plan.workspace.steps.profiled.items():
+        if key in plan.missing:
+            most = max(most, (len(entry.experts) + 1) * model)
+    for step in plan.steps("learn"):
+        # The experts, the model and its pretrained values, and its activations' like.
+        most = max(most, (len(step.inputs["experts"]) * 2 + 3) * model)
     for entry in cells:
         keys = [key for kind in entry.statistics.values() for key in kind.values()]
         measured = sum(estimates.of[key].bytes for key in keys)
@@ -157,4 +163,4 @@ def _memory(plan: Plan, cells: list[Scored]) -> int:
 
 
 def _trains(kind: str) -> bool:
-    return kind in {"pretrain", "train", "multitask"}
+    return kind in {"pretrain", "train", "multitask", "few_shot"}

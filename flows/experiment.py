@@ -36,6 +36,7 @@ from mergegrid.experiment import Experiment, load_experiment
 from storage.claims import using
 from storage.compaction import compact
 from tasks.merge import recipe_of
+from tasks.profile_rows import profiled_rows
 from tasks.record import cell_row, experiment_row
 from tasks.step import record_artifact
 from tasks.workspace import Workspace
@@ -178,7 +179,7 @@ def _make_all(workspace: Workspace, deployment: str) -> Outcome:
 
 
 def record_experiment(plan: Plan) -> None:
-    """Record which cells the experiment consists of, and which definition is current.
+    """Record what the experiment consists of, and which definition is current.
 
     Also records artifacts whose recording was cut off. Cells that wait for others'
     scores are recorded with them.
@@ -197,7 +198,7 @@ def record_experiment(plan: Plan) -> None:
     if not workspace.ledger.has(unit):
         known = [entry for entry in steps.scored.values() if not entry.best_of]
         rows = [cell_row(steps, entry, entry.cell.options) for entry in known]
-        workspace.ledger.append(unit, rows)
+        workspace.ledger.append(unit, [*rows, *profiled_rows(steps)])
 
 
 def record_waiting(workspace: Workspace) -> None:

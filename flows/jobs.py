@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from flows.plan import Plan
-from mergegrid.steps import STATISTICS, Scored
+from mergegrid.steps import PROFILES, STATISTICS, Scored
 from tasks.evaluate import score_task
+from tasks.learn import few_shot_task, learn_task
 from tasks.measure import fisher_task, gradient_task, gram_task, norms_task
 from tasks.merge import unit_task
+from tasks.profile import distribution_task, profile_task
 from tasks.step import HEAVY, WorkTask
 from tasks.train import (
     data_task,
@@ -28,13 +30,18 @@ TASKS: Mapping[str, WorkTask] = MappingProxyType(
         # Before the experts: it takes longest, and should not run alone at the end.
         "multitask": multitask_task,
         "train": train_task,
+        "few_shot": few_shot_task,
         "fisher": fisher_task,
         "gram": gram_task,
         "gradient": gradient_task,
         "norms": norms_task,
         "trim": trim_task,
+        "learn": learn_task,
         "score": score_task,
         "cell": unit_task,
+        # Nothing waits for what they find.
+        "distribution": distribution_task,
+        "profile": profile_task,
     }
 )
 """Kind of step to the Prefect task that does it, in the order they are started."""
@@ -42,11 +49,11 @@ TASKS: Mapping[str, WorkTask] = MappingProxyType(
 CHEAP = frozenset(kind for kind, task in TASKS.items() if HEAVY not in task.tags)
 """Kinds that no accelerator would do sooner."""
 
-MODELS = frozenset({"data", "import", "pretrain", "multitask", "train"})
+MODELS = frozenset({"data", "import", "pretrain", "multitask", "train", "few_shot"})
 """Kinds that make models."""
 
-MEASURED = MODELS | frozenset(STATISTICS)
-"""Kinds that lead to statistics."""
+MEASURED = MODELS | frozenset(STATISTICS) | frozenset(PROFILES) | {"learn"}
+"""Kinds that lead to statistics, learned coefficients and profiles."""
 
 REFERENCES = MODELS | {"score"}
 """Kinds that lead to the scores of models for reference."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from mergegrid.steps import STATISTICS, Scored, Step
+from mergegrid.steps import PROFILES, STATISTICS, Scored, Step
 from tasks.workspace import Workspace
 
 FEWEST_CELLS = 16
@@ -155,7 +155,8 @@ def prerequisites(plan: Plan) -> list[Prerequisite]:
             for kind in {steps.artifacts[a].name for a in steps.ancestors([key])}:
                 needed_by[kind] = needed_by.get(kind, 0) + 1
     lines: list[Prerequisite] = []
-    for kind in ("data", "import", "pretrain", "train", "multitask", *STATISTICS):
+    models = ("data", "import", "pretrain", "train", "multitask", "few_shot")
+    for kind in (*models, *STATISTICS, "learn", *PROFILES):
         group = steps.named(kind)
         if group:
             lines.append(_estimate(plan, kind, group, needed_by.get(kind, 0)))

@@ -59,7 +59,9 @@ def unpack(
     return rows.view(-1)[: math.prod(shape)].reshape(tuple(shape))
 
 
-def storage_bits(parameters: int, frozen: int, tasks: int, kind: Kind) -> int:
+def storage_bits(
+    parameters: int, frozen: int, tasks: int, kind: Kind, kept: int | None = None
+) -> int:
     """Count the bits that several tasks take to store, a number taking 32.
 
     With P parameters, F of them frozen, P' = P - F and T tasks:
@@ -69,15 +71,17 @@ def storage_bits(parameters: int, frozen: int, tasks: int, kind: Kind) -> int:
     * tall_masks, magnitude_masking: (64 + T) P' + 32 F; the pretrained model, the
       merged task vector, and T masks
     * emr: 32 T more, for the factors
-    * magnitude_pruning: as tall_masks. The paper chooses the density so that the
-      entries take as much (see `pruning_density`), and leaves out what it takes to say
-      where they belong: this is a lower bound
+    * magnitude_pruning: 32 P, and 32 for every entry that is kept. The paper chooses
+      the density so that they take as much as masks do (see `pruning_density`), and
+      leaves out what it takes to say where they belong: this is a lower bound
 
     Args:
         parameters: P.
         frozen: F.
         tasks: T.
         kind: what is stored.
+        kept: of magnitude pruning, the entries that are kept for all tasks together;
+            None for as many as the paper keeps.
 
     Returns:
         The number of bits.
@@ -90,24 +94,49 @@ def storage_bits(parameters: int, frozen: int, tasks: int, kind: Kind) -> int:
         Wang et al., "Localizing Task Information for Improved Model Merging and
         Compression", ICML 2024, App. C; for EMR-merging by analogy.
     """
+    return sum(part_bits(parameters, frozen, tasks, kind, kept).values())
+
+
+def part_bits(
+    parameters: int, frozen: int, tasks: int, kind: Kind, kept: int | None = None
+) -> dict[str, int]:
+    """Count the bits of each part of what is stored; see `storage_bits`.
+
+    Args:
+        parameters: P.
+        frozen: F.
+        tasks: T.
+        kind: what is stored.
+        kept: see there.
+
+    Returns:
+        `model` of a single one, `experts` of individual ones; otherwise `pretrained`,
+        `task_vector`, `masks`, `numbers` and `factors`, as far as the kind has them.
+
+    Raises:
+        InputError: if a number is negative, or more are frozen than there are.
+        UnknownNameError: if there is no such kind.
+    """
     if min(frozen, tasks) < 0 or frozen > parameters:
         raise InputError(
             f"There are no {parameters} parameters, {frozen} of them frozen, for "
             f"{tasks} tasks."
         )
     trained = parameters - frozen
-    masked = (64 + tasks) * trained + 32 * frozen
-    bits: dict[str, int] = {
-        "single": 32 * parameters,
-        "individual": 32 * (tasks * trained + frozen),
+    pretrained = {"pretrained": 32 * parameters}
+    masked = pretrained | {"task_vector": 32 * trained, "masks": tasks * trained}
+    own = (32 + tasks) * trained if kept is None else 32 * kept
+    parts: dict[str, dict[str, int]] = {
+        "single": {"model": 32 * parameters},
+        "individual": {"experts": 32 * (tasks * trained + frozen)},
         "tall_masks": masked,
         "magnitude_masking": masked,
-        "magnitude_pruning": masked,
-        "emr": masked + 32 * tasks,
+        "magnitude_pruning": pretrained | {"masks": 0, "numbers": own},
+        "emr": masked | {"factors": 32 * tasks},
     }
-    if kind not in bits:
-        raise UnknownNameError("kind of storage", kind, bits)
-    return bits[kind]
+    if kind not in parts:
+        raise UnknownNameError("kind of storage", kind, parts)
+    return parts[kind]
 
 
 def pruning_density(tasks: int) -> float:

@@ -132,7 +132,7 @@ class Block:
             case "norms":
                 assert whole.norms is not None, "norms are taken before merging"
                 return whole.norms.to(self._reading.device)
-            case "fisher" | "signs" | "grams" | "gradients":
+            case "fisher" | "signs" | "coefficients" | "grams" | "gradients":
                 return self._statistic(argument)
             case _:
                 raise ValueError(f"The engine has no {argument!r} for a method.")
@@ -365,13 +365,16 @@ class Block:
             rows = self._rows[argument]
             if argument in {"fisher", "signs"}:
                 stacked = self._stack(rows)
+            elif argument == "coefficients":
+                stacked = self._to_device(rows[0])[None]
             else:
                 width = math.isqrt(rows[0].numel())
                 stacked = torch.stack([self._to_device(row) for row in rows])
                 stacked = stacked.view(len(rows), width, width)
             if not _is_finite(stacked):
                 raise NonFiniteError(self._bad_statistic(argument, stacked))
-            self._found[argument] = stacked[0] if argument == "signs" else stacked
+            is_shared = argument in {"signs", "coefficients"}
+            self._found[argument] = stacked[0] if is_shared else stacked
             self._give_up(argument)
         return self._found[argument]
 
@@ -399,8 +402,8 @@ class Block:
         )
 
     def _bad_statistic(self, argument: str, stacked: Tensor) -> str:
-        if argument == "signs":
-            return f"The given signs have NaN or infinity at {self.name!r}."
+        if argument in {"signs", "coefficients"}:
+            return f"The given {argument} have NaN or infinity at {self.name!r}."
         named = {"grams": "gram", "gradients": "gradient"}.get(argument, argument)
         return (
             f"The {named} statistic of expert {self._culprit(stacked)!r} has NaN or "

@@ -1,4 +1,4 @@
-"""The library's command line: `mergegrid merge`, `methods` and `inspect`."""
+"""The library's command line: merge, compress, restore, methods and inspect."""
 
 import argparse
 import json
@@ -11,16 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mergegrid.checkpoints import find_checkpoint
+from mergegrid.compressed_form import read_description
+from mergegrid.compressing import compress_stored, most_written
+from mergegrid.compression_text import compression_lines, description_lines
 from mergegrid.describe import describe_method, method_lines, method_table
 from mergegrid.errors import InputError, MergegridError
-from mergegrid.inputs import open_inputs
+from mergegrid.inputs import Inputs, open_inputs
 from mergegrid.inspecting import difference_lines, model_lines
 from mergegrid.merge_file import read_merge_file
 from mergegrid.merging import merge_stored
 from mergegrid.methods import METHODS, get_method
-from mergegrid.preflight import preflight
+from mergegrid.preflight import Preflight, preflight
 from mergegrid.preflight_text import preflight_lines, recipe_line, short_line
 from mergegrid.progress import CLEAR_LINE, ProgressLine
+from mergegrid.restoring import restore_stored
 
 LOGGER = logging.getLogger("mergegrid")
 
@@ -70,6 +74,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     merging.set_defaults(run=_merge)
 
+    compressing = commands.add_parser(
+        "compress", help="put experts into one task vector and a mask for each"
+    )
+    compressing.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
+    compressing.add_argument("out", type=Path, metavar="OUT_DIR", nargs="?")
+    compressing.add_argument(
+        "--with-pretrained",
+        action="store_true",
+        help="store the pretrained model in it, instead of where it is",
+    )
+    compressing.add_argument(
+        "--force", action="store_true", help="replace OUT_DIR, if it is there"
+    )
+    compressing.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done and what stands in its way; write nothing",
+    )
+    compressing.set_defaults(run=_compress)
+
+    restoring = commands.add_parser(
+        "restore", help="restore an expert's model from what compress has written"
+    )
+    restoring.add_argument("directory", type=Path, metavar="DIR")
+    restoring.add_argument("task", metavar="EXPERT", nargs="?")
+    restoring.add_argument("out", type=Path, metavar="OUT_DIR", nargs="?")
+    restoring.add_argument(
+        "--pretrained", metavar="MODEL", help="where the pretrained model is now"
+    )
+    restoring.add_argument(
+        "--force", action="store_true", help="replace OUT_DIR, if it is there"
+    )
+    restoring.add_argument(
+        "--list", action="store_true", help="say what there is, and restore nothing"
+    )
+    restoring.set_defaults(run=_restore)
+
     listing = commands.add_parser("methods", help="list the methods and their options")
     listing.add_argument("names", metavar="NAME", nargs="*", help="these alone")
     listing.add_argument("--json", action="store_true", help="for programs")
@@ -91,11 +132,65 @@ def _merge(chosen: argparse.Namespace) -> str:
     inputs = open_inputs(read_merge_file(chosen.recipe))
     found = preflight(inputs, out)
     if chosen.dry_run or out is None:
-        text = "\n".join(preflight_lines(inputs, found))
-        if found.error is None:
-            return text
-        sys.stdout.write(f"{text}\n")
-        raise found.error
+        return _preflight_text(inputs, found)
+    with _followed(found) as progress:
+        merge_stored(inputs, out, force=chosen.force, progress=progress)
+    return f"{recipe_line(inputs)}\nwritten to {out}"
+
+
+def _compress(chosen: argparse.Namespace) -> str:
+    out: Path | None = chosen.out
+    if out is None and not chosen.dry_run:
+        raise InputError("Say where to: mergegrid compress RECIPE.yaml OUT_DIR.")
+    inputs = open_inputs(read_merge_file(chosen.recipe))
+    written = most_written(inputs, with_pretrained=chosen.with_pretrained)
+    found = preflight(inputs, out, written)
+    if chosen.dry_run or out is None:
+        return _preflight_text(inputs, found)
+    with _followed(found) as progress:
+        compressed = compress_stored(
+            inputs,
+            out,
+            with_pretrained=chosen.with_pretrained,
+            force=chosen.force,
+            progress=progress,
+        )
+    lines = [recipe_line(inputs), *compression_lines(compressed)]
+    return "\n".join([*lines, f"written to {out}"])
+
+
+def _restore(chosen: argparse.Namespace) -> str:
+    directory: Path = chosen.directory
+    if chosen.list:
+        return "\n".join(description_lines(read_description(directory)))
+    if chosen.task is None or chosen.out is None:
+        raise InputError("Say what and where to: mergegrid restore DIR EXPERT OUT_DIR.")
+    progress = ProgressLine(sys.stderr) if sys.stderr.isatty() else None
+    try:
+        restore_stored(
+            directory,
+            chosen.task,
+            chosen.out,
+            pretrained=chosen.pretrained,
+            force=chosen.force,
+            progress=progress,
+        )
+    finally:
+        if progress is not None:
+            progress.finish()
+    return f"{chosen.task} restored to {chosen.out}"
+
+
+def _preflight_text(inputs: Inputs, found: Preflight) -> str:
+    text = "\n".join(preflight_lines(inputs, found))
+    if found.error is None:
+        return text
+    sys.stdout.write(f"{text}\n")
+    raise found.error
+
+
+@contextmanager
+def _followed(found: Preflight) -> Generator[ProgressLine | None]:
     if found.error is not None:
         raise found.error
     progress = None
@@ -104,13 +199,12 @@ def _merge(chosen: argparse.Namespace) -> str:
         sys.stderr.write(f"{short_line(found)}\n")
         progress = ProgressLine(sys.stderr)
     try:
-        merge_stored(inputs, out, force=chosen.force, progress=progress)
+        yield progress
     finally:
         if progress is not None:
             progress.finish()
     if progress is None:  # what fails says nothing but why
         _warn(found.notes)
-    return f"{recipe_line(inputs)}\nwritten to {out}"
 
 
 def _warn(notes: Sequence[str]) -> None:

@@ -18,7 +18,10 @@ import torch
 
 @dataclass
 class Cost:
-    """What a step took. Costs add up; of memory, the greater peak counts."""
+    """What a step took.
+
+    Costs add up; of memory, and of different examples, the greater number counts.
+    """
 
     seconds: float = 0.0
     """Wall-clock time."""
@@ -42,6 +45,15 @@ class Cost:
     examples: int = 0
     """How many examples were seen, counting repetitions."""
 
+    labelled: int = 0
+    """Different examples whose labels were used."""
+
+    unlabelled: int = 0
+    """Different examples of which the inputs alone were used."""
+
+    paper_memory: float = 0.0
+    """Peak memory by the SuperMerge paper's eq. 6, in bytes; 0 without a formula."""
+
     def __add__(self, other: "Cost") -> "Cost":
         """Add the cost of something done before or after."""
         return Cost(
@@ -52,6 +64,9 @@ class Cost:
             bytes_written=self.bytes_written + other.bytes_written,
             peak_memory=max(self.peak_memory, other.peak_memory),
             examples=self.examples + other.examples,
+            labelled=max(self.labelled, other.labelled),
+            unlabelled=max(self.unlabelled, other.unlabelled),
+            paper_memory=max(self.paper_memory, other.paper_memory),
         )
 
     def share(self, among: int) -> "Cost":
@@ -61,7 +76,8 @@ class Cost:
             among: how many did.
 
         Returns:
-            The part of each; counts are rounded down, memory is not divided.
+            The part of each; counts are rounded down, memory and different examples
+            are not divided.
 
         Raises:
             ValueError: if nobody did.
@@ -76,6 +92,9 @@ class Cost:
             bytes_written=self.bytes_written // among,
             peak_memory=self.peak_memory,
             examples=self.examples // among,
+            labelled=self.labelled,
+            unlabelled=self.unlabelled,
+            paper_memory=self.paper_memory,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,3 +143,21 @@ def peak_memory() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kibibytes everywhere but on macOS.
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def learning_memory(
+    model: int, *, trained: int = 0, task_vectors: int = 0, together: int = 0
+) -> float:
+    """Estimate peak memory as the SuperMerge paper does, arXiv:2412.10416, eq. 6.
+
+    Args:
+        model: N, parameters of the model.
+        trained: N_tr, numbers that are trained, each with a gradient and two of Adam's.
+        task_vectors: N_tv, entries of a task vector.
+        together: k, task vectors in memory at a time.
+
+    Returns:
+        4 N + 4 N_tr + 8 N_tr + 4 k N_tv bytes. The paper's Table 5 prints such bytes
+        over 1000 * 2^20 as G.
+    """
+    return 4.0 * model + 12.0 * trained + 4.0 * together * task_vectors

@@ -6,6 +6,7 @@ a plan and its bill agree.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,9 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from mergegrid.costs import learning_memory
 from mergegrid.experiment import Experiment, FisherSettings, GramSettings
+from mergegrid.methods import get_method
 from mergegrid.models import get_family
 from mergegrid.models.linear_inputs import linear_weights
+from mergegrid.profiles.distribution import PER_MILLE, distribution_flops
+from mergegrid.profiles.magnitudes import MERGINGS, TENTHS
+from mergegrid.profiles.profile import profile_flops
 from mergegrid.statistics.fisher import fisher_flops
 from mergegrid.statistics.gram import gram_flops
 from mergegrid.statistics.kfac import output_gradient_flops
@@ -29,6 +35,9 @@ BYTES_PER_NUMBER = 4
 
 JSON_BYTES = 100
 """An entry of a small JSON artifact: a parameter's name and a number."""
+
+NUMBER_BYTES = 25
+"""A number among others in a JSON artifact."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,15 @@ class Estimate:
 
     examples: int = 0
     """Examples that it sees, counting repetitions."""
+
+    labelled: int = 0
+    """Different examples whose labels it uses."""
+
+    unlabelled: int = 0
+    """Different examples of which it uses the inputs alone."""
+
+    paper_memory: float = 0.0
+    """Peak memory in bytes by the SuperMerge paper's eq. 6; 0 without a formula."""
 
 
 class Estimates:
@@ -88,6 +106,10 @@ class Estimates:
         family.freeze(self._pretrained)
         with family.adapting(self._pretrained, seed=0):
             self._fine_tuning = self._pass_flops(backward=True)
+        self._all_numbers = sum(p.numel() for p in model.parameters())
+        steps = list(steps)
+        if any(step.name == "learn" for step in steps):
+            self._learning_pass = self._pass_flops(backward=True)
         self.forward_flops = self._pass_flops(backward=False).each
         self.layout = {
             name: tuple(tensor.shape)
@@ -120,7 +142,28 @@ class Estimates:
                 assert how is not None, "the step is there because it is"
                 flops = how.steps * self._fine_tuning.of(how.batch_size)
                 seen = how.steps * how.batch_size
-                return Estimate(flops, 0.0, entries * BYTES_PER_NUMBER, seen)
+                return Estimate(
+                    flops,
+                    0.0,
+                    entries * BYTES_PER_NUMBER,
+                    seen,
+                    labelled=self._available(step.inputs["tasks"], "train"),
+                    paper_memory=self._training_memory,
+                )
+            case "few_shot":
+                how = training.few_shot
+                assert how is not None, "the step is there because it is"
+                seen = how.steps * how.batch_size
+                return Estimate(
+                    how.steps * self._fine_tuning.of(how.batch_size),
+                    0.0,
+                    entries * BYTES_PER_NUMBER,
+                    seen,
+                    labelled=how.examples * len(step.inputs["tasks"]),
+                    paper_memory=self._training_memory,
+                )
+            case "learn":
+                return self._learning(step)
             case "fisher":
                 how = settings.fisher
                 count = functools.partial(fisher_flops, variant=how.variant)
@@ -138,8 +181,123 @@ class Estimates:
             case "trim":
                 counted = trim_flops(entries, float(step.inputs["density"]))
                 return Estimate(*counted, len(self.layout) * JSON_BYTES)
+            case "distribution":
+                rows = len(self.layout) * len(PER_MILLE)
+                return Estimate(distribution_flops(entries), 0.0, rows * NUMBER_BYTES)
+            case "profile":
+                return self._profile(step, entries)
             case _:
                 raise ValueError(f"{step.name} leaves no artifact.")
+
+    def learning_flops(
+        self, *, updates: int, examples: int, looked_at: int, experts: int
+    ) -> int:
+        """Count the operations of learning coefficients.
+
+        Args:
+            updates: times that the model was merged and differentiated.
+            examples: that gradients were taken of, counting repetitions.
+            looked_at: that only went forward through the model.
+            experts: their number M.
+
+        Returns:
+            Those of all passes, and for each update and entry M multiply-adds to merge
+            and M to reduce the gradient.
+        """
+        entries = sum(torch.Size(shape).numel() for shape in self.layout.values())
+        passes = (
+            updates * self._learning_pass.once + examples * self._learning_pass.each
+        )
+        merging = updates * 4 * experts * entries
+        return passes + looked_at * self.forward_flops + merging
+
+    def _learning(self, step: Step) -> Estimate:
+        recipe = step.inputs["recipe"]
+        options = recipe["options"]
+        learning = get_method(recipe["method"]).learning
+        assert learning is not None, "the step is there because it is"
+        tasks = step.inputs["tasks"]
+        used = sum(
+            min(options["examples"] or there, there)
+            for there in self._available_each(tasks, options["split"])
+        )
+        experts = len(step.inputs["experts"])
+        together = min(options.get("together", experts), experts)
+        merges = math.ceil((experts - 1) / max(together - 1, 1)) or 1
+        updates = options["steps"] * merges
+        out = math.ceil(options.get("holdout", 0.0) * used)
+        looks = (options["steps"] // options["evaluate_every"] + 1) * merges
+        is_labelled = learning.data == "labelled"
+        batch = options["batch_size"] * (1 if is_labelled else len(tasks))
+        flops = self.learning_flops(
+            updates=updates,
+            examples=updates * min(batch, used),
+            looked_at=looks * out,
+            experts=together,
+        )
+        return Estimate(
+            flops,
+            0.0,
+            len(self.layout) * experts * 2 * BYTES_PER_NUMBER,
+            updates * min(batch, used),
+            labelled=used if is_labelled else 0,
+            unlabelled=0 if is_labelled else used,
+            paper_memory=self.learning_memory(
+                trained=len(self.layout) * experts, together=together
+            ),
+        )
+
+    def learning_memory(self, *, trained: int, together: int) -> float:
+        """Estimate peak memory of learning coefficients; see `learning_memory`.
+
+        Args:
+            trained: numbers that are learned.
+            together: task vectors in memory at a time.
+
+        Returns:
+            Bytes, by the SuperMerge paper's eq. 6.
+        """
+        entries = sum(torch.Size(shape).numel() for shape in self.layout.values())
+        return learning_memory(
+            self._all_numbers,
+            trained=trained,
+            task_vectors=entries,
+            together=together,
+        )
+
+    def merging_memory(self, experts: int) -> float:
+        """Estimate peak memory of a merge that learns nothing; see `learning_memory`.
+
+        Args:
+            experts: their number M.
+
+        Returns:
+            Bytes, by the SuperMerge paper's eq. 6.
+        """
+        return self.learning_memory(trained=0, together=experts)
+
+    @property
+    def _training_memory(self) -> float:
+        entries = sum(torch.Size(shape).numel() for shape in self.layout.values())
+        return learning_memory(self._all_numbers, trained=entries)
+
+    def _available(self, tasks: Iterable[str], split: str) -> int:
+        return sum(self._available_each(tasks, split))
+
+    def _available_each(self, tasks: Iterable[str], split: str) -> list[int]:
+        counts = self._suite.counts()
+        return [counts[f"{task.rpartition('@')[0]}.{split}"] for task in tasks]
+
+    def _profile(self, step: Step, entries: int) -> Estimate:
+        experts = len(step.inputs["experts"])
+        densities = len(step.inputs["densities"])
+        thresholds = len(step.inputs["mask_thresholds"])
+        flops = profile_flops(
+            entries, experts, step.inputs["densities"], mask_thresholds=thresholds
+        )
+        magnitudes = len(MERGINGS) * (experts + TENTHS)
+        masks = (1 + densities) * thresholds * 2 * experts
+        return Estimate(flops, 0.0, (densities * magnitudes + masks) * NUMBER_BYTES)
 
     def _measured(
         self,
@@ -155,7 +313,15 @@ class Estimates:
         exact, paper = self._for_one[step.name]
         there = self._suite.counts()[f"{step.inputs['task']}.{how.split}"]
         seen = min(there, how.examples)
-        return Estimate(exact * seen, paper * seen, numbers * BYTES_PER_NUMBER, seen)
+        with_labels = getattr(how, "variant", "") == "empirical"
+        return Estimate(
+            exact * seen,
+            paper * seen,
+            numbers * BYTES_PER_NUMBER,
+            seen,
+            labelled=seen if with_labels else 0,
+            unlabelled=0 if with_labels else seen,
+        )
 
     @functools.cached_property
     def _meta_example(self) -> Batch:

@@ -13,12 +13,26 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mergegrid.documents import Section, fetch_mapping, read_mapping, validated
 from mergegrid.errors import UnknownNameError
+from mergegrid.learning.learned import Hold
 from mergegrid.likelihood import Positions
 from mergegrid.methods import get_method
 from mergegrid.methods.options import Option
 from mergegrid.suites import SUITES
 from mergegrid.suites.suite import Suite
 from mergegrid.training import TrainingSettings
+
+
+class FewShotSettings(TrainingSettings):
+    """How a multitask model is trained on a few examples of each task.
+
+    All of them are trained on; training stops early by how well they are answered.
+    """
+
+    examples: int = Field(default=32, ge=1)
+    """Labelled examples of each task."""
+
+    split: Literal["train", "validation"] = "validation"
+    """The split that they are from."""
 
 
 class Training(Section):
@@ -32,6 +46,9 @@ class Training(Section):
 
     multitask: TrainingSettings | None = None
     """One model on all held-in tasks together, for comparison; None for none."""
+
+    few_shot: FewShotSettings | None = None
+    """Multitask models on a few examples, for the signs that some merges take."""
 
 
 class FisherSettings(Section):
@@ -212,6 +229,31 @@ class Block(Section):
     """Seeds of methods that draw at random; the others ignore them."""
 
 
+def _each_once(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(sorted(set(values)))
+
+
+class ProfileChoice(Section):
+    """Which task vectors are looked at, and how: nothing is merged or evaluated.
+
+    Every subset is profiled together (`mergegrid.profiles`), and every expert in any of
+    them by itself.
+    """
+
+    subsets: Subsets = Subsets(all=True)
+    """The experts that are profiled together."""
+
+    densities: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_each_once)
+    ] = (0.2,)
+    """Fractions of entries to keep; untrimmed task vectors are always looked at."""
+
+    mask_thresholds: Annotated[
+        tuple[Annotated[float, Field(ge=0)], ...], AfterValidator(_each_once)
+    ] = ()
+    """Thresholds of TALL-masks; none for no masks."""
+
+
 class Experiment(Section):
     """Train one expert per held-in task, merge them in a grid, evaluate every cell."""
 
@@ -233,12 +275,20 @@ class Experiment(Section):
     grid: tuple[Block, ...] = Field(min_length=1)
     """The merges: the union of all blocks."""
 
+    profiles: tuple[ProfileChoice, ...] = ()
+    """What is looked at in task vectors, beside the merges."""
+
     seed: int = Field(default=0, ge=0)
     """Decides initialisation, batches and sampled labels."""
 
     batch_size: int = Field(default=256, ge=1)
     """Most examples at a time in evaluation and statistics, whose results do not depend
     on it; training has its own."""
+
+    task_vectors: Hold = "held"
+    """Where task vectors are while their coefficients are learned, which do not depend
+    on it: held where the model is; `offloaded` to main memory, and brought to the model
+    one tensor at a time; or `streamed`, made from the experts when they are needed."""
 
     @field_validator("suite")
     @classmethod

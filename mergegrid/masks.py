@@ -9,16 +9,11 @@ Parameters that are the same in all models are frozen: they, integers, and runni
 statistics of normalization layers are the pretrained model's, and have no masks.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float64
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mergegrid.bits import (
@@ -29,17 +24,13 @@ from mergegrid.bits import (
     storage_bits,
     unpack,
 )
-from mergegrid.canonical import canonical_json
+from mergegrid.cohort import Cohort
 from mergegrid.depth import layer_positions, scale_at
-from mergegrid.directories import new_directory
-from mergegrid.errors import InputError, LayoutError, NonFiniteError, UnknownNameError
-from mergegrid.layout import Layout, make_layout
-from mergegrid.methods import emr, magnitude_masking, tall_masks
+from mergegrid.errors import InputError, LayoutError, UnknownNameError
 from mergegrid.methods.method import Recipe
-from mergegrid.methods.per_expert import each
 from mergegrid.parameters import Parameters
 from mergegrid.sources import InMemory
-from mergegrid.statistics.trim import keep_largest, trim_thresholds
+from mergegrid.splits import SPLITTERS, Split, Splitting, restored
 
 __all__ = [
     "Compressed",
@@ -50,17 +41,6 @@ __all__ = [
     "storage_bits",
     "unpack",
 ]
-
-TENSORS = "compressed.safetensors"
-"""The file of the tensors of a compressed model."""
-
-DESCRIPTION = "compressed.json"
-"""The file that says what they are."""
-
-MASKING = {
-    module.METHOD.name: module.METHOD for module in (tall_masks, magnitude_masking, emr)
-}
-"""The methods whose models for tasks are masks of one task vector."""
 
 
 @dataclass(frozen=True)
@@ -159,48 +139,6 @@ class Compressed:
                 restored[name] = base.detach().clone()
         return restored
 
-    def save(self, directory: Path) -> None:
-        """Write everything but the pretrained model.
-
-        Args:
-            directory: where to; made by this, all at once.
-        """
-        description = {
-            "recipe": self.recipe.identity(),
-            "tasks": self.tasks,
-            "first_name": self.first_name,
-        }
-        with new_directory(directory) as made:
-            tensors = {
-                key: tensor.detach().cpu().contiguous()
-                for key, tensor in self._tensors().items()
-            }
-            save_file(tensors, made / TENSORS)
-            text = canonical_json(description)
-            (made / DESCRIPTION).write_text(f"{text}\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, directory: Path) -> "Compressed":
-        """Read what `save` wrote.
-
-        Args:
-            directory: where it is.
-
-        Returns:
-            The same, on the CPU.
-
-        Raises:
-            InputError: if it is not there, or damaged.
-        """
-        try:
-            text = (directory / DESCRIPTION).read_text(encoding="utf-8")
-            tensors = load_file(directory / TENSORS)
-            return _described(json.loads(text), tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{directory} holds no compressed model that can be read: {error}."
-            ) from None
-
     def _tensors(self) -> dict[str, Tensor]:
         # Task numbers for names, since a name may hold anything.
         named = {f"task_vector/{name}": t for name, t in self.task_vector.items()}
@@ -212,12 +150,9 @@ class Compressed:
         return named
 
     def _change(self, task: str, name: str) -> Tensor:
-        change = self.mask(task, name) * self.task_vector[name]
-        if not self.rescalers:
-            return change
-        of_model = self.rescalers.get("")
-        factors = self.rescalers[name] if of_model is None else of_model
-        return change * factors[self.tasks.index(task)]
+        factors = self.rescalers.get("", self.rescalers.get(name))
+        factor = 1.0 if factors is None else float(factors[self.tasks.index(task)])
+        return restored(self.mask(task, name), self.task_vector[name], factor)
 
     def _check(self, pretrained: Parameters) -> None:
         for name in sorted(self.first_name.keys() ^ pretrained.keys()):
@@ -255,145 +190,67 @@ def compress(
         LayoutError: if the models do not fit one another.
         NonFiniteError: if there is NaN or infinity in a model.
     """
-    _refuse_unsupported(experts, recipe)
-    layout = _layout_of(experts, pretrained)
-    changes = _task_vectors(experts, pretrained, layout)
-    trimmed = _trimmed(changes, recipe)
-    balance = _total(map(tall_masks.trimmed_balance, trimmed.values()))
-    task_vector: dict[str, Tensor] = {}
+    _refuse_unsupported(recipe)
+    if not experts:
+        raise InputError("There is nothing to compress: give at least one expert.")
+    cohort = Cohort(
+        {name: InMemory(expert) for name, expert in experts.items()},
+        InMemory(pretrained),
+        {},
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    stretches: dict[str, list[Split]] = {name: [] for name in cohort.parameters}
+    splitting = Splitting(cohort, recipe)
+    splitting.run(lambda name, split: stretches[name].append(split))
+    changed = {
+        name: of_name
+        for name, of_name in stretches.items()
+        if any(split.is_changed for split in of_name)
+    }
     masks: dict[str, dict[str, Tensor]] = {task: {} for task in experts}
-    changed = {name: change for name, change in changes.items() if change.any()}
-    for name, change in changed.items():
-        merged, selected = _select(recipe, change, trimmed.get(name), balance)
-        task_vector[name] = merged.float().contiguous()
+    for name, of_name in changed.items():
+        selected = torch.cat([split.masks for split in of_name], dim=1)
         for task, mask in zip(experts, selected, strict=True):
             masks[task][name] = pack(mask)
-    factors = _rescalers(changed, recipe)
     return Compressed(
-        recipe, tuple(experts), layout.first_name, task_vector, masks, factors
+        recipe,
+        tuple(experts),
+        cohort.layout.first_name,
+        {
+            name: torch.cat([split.numbers[0] for split in of_name]).view(
+                cohort.layout.shapes[name]
+            )
+            for name, of_name in changed.items()
+        },
+        masks,
+        _rescalers(changed, recipe),
     )
 
 
-def _refuse_unsupported(experts: Mapping[str, Parameters], recipe: Recipe) -> None:
-    if recipe.method not in MASKING:
+def _refuse_unsupported(recipe: Recipe) -> None:
+    masking = [name for name, splitter in SPLITTERS.items() if splitter.is_shared]
+    if recipe.method not in masking:
         raise InputError(
             f"{recipe.method} has no masks to compress experts by; there are "
-            f"{', '.join(MASKING)}."
+            f"{', '.join(masking)}."
         )
-    if not experts:
-        raise InputError("There is nothing to compress: give at least one expert.")
     for option, value in (("selection", "random"), ("match_norm", True)):
         if recipe.options.get(option) == value:
             raise InputError(
                 f"{recipe.method}: with {option} = {value!r} experts cannot be "
-                f"compressed."
+                f"compressed in memory; mergegrid compress does it in files."
             )
 
 
-def _layout_of(experts: Mapping[str, Parameters], pretrained: Parameters) -> Layout:
-    models = {f"expert {name!r}": InMemory(model) for name, model in experts.items()}
-    base = InMemory(pretrained)
-    return make_layout(models | {"pretrained model": base}, base)
-
-
-def _task_vectors(
-    experts: Mapping[str, Parameters], pretrained: Parameters, layout: Layout
+def _rescalers(
+    changed: Mapping[str, Sequence[Split]], recipe: Recipe
 ) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for name in layout.parameters():
-        rows = torch.stack([model[name].detach().float() for model in experts.values()])
-        found[name] = rows.sub_(pretrained[name].detach().float())
-        if not found[name].isfinite().all():
-            raise NonFiniteError(f"A model has NaN or infinity in {name!r}.")
+    found = {
+        name: torch.stack(factors).amax(dim=0)
+        for name, of_name in changed.items()
+        if (factors := [s.factors for s in of_name if s.factors is not None])
+    }
+    if found and recipe.options["scope"] == "model":
+        return {"": torch.stack([*found.values()]).amax(dim=0)}
     return found
-
-
-def _trimmed(changes: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
-    """Trim as the engine does: the one place that knows of thresholds."""
-    options = recipe.options
-    if not MASKING[recipe.method].takes_trimmed(options):
-        return {}
-    number = len(next(iter(changes.values()), ()))
-    trims = [
-        trim_thresholds(
-            {name: rows[at] for name, rows in changes.items()},
-            [density],
-            fewest=int(options["selection"] == "at_least_one"),
-        )[density]
-        for at, density in enumerate(each("density", options["density"], number))
-    ]
-    trimmed: dict[str, Tensor] = {}
-    for name, rows in changes.items():
-        ties = torch.tensor([trim.ties_kept[name] for trim in trims])
-        keeps_ties = options["selection"] == "threshold"
-        trimmed[name] = keep_largest(rows, name, trims, None if keeps_ties else ties)
-    return trimmed
-
-
-def _select(
-    recipe: Recipe, change: Tensor, trimmed: Tensor | None, balance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Merge one parameter's task vectors, and select every task's entries."""
-    options = recipe.options
-    match recipe.method:
-        case "tall_masks":
-            merged = tall_masks.multi_task_vector(
-                change, trimmed, balance, merge_by=options["merge_by"]
-            )
-            selected = tall_masks.tall_mask(
-                change,
-                merged,
-                mask_threshold=options["mask_threshold"],
-                comparison=options["comparison"],
-            )
-        case "magnitude_masking":
-            assert trimmed is not None, "its needs say so"
-            merged = change.sum(dim=0)
-            selected = magnitude_masking.magnitude_mask(trimmed)
-        case _:
-            merged = emr.unify(change)
-            selected = emr.emr_mask(change, merged)
-    return merged, selected
-
-
-def _rescalers(changes: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
-    if recipe.method != "emr":
-        return {}
-    masses = {name: emr.masses(change) for name, change in changes.items()}
-    if recipe.options["scope"] == "model" and masses:
-        masses = {"": _total(masses.values())}
-    return {name: emr.rescalers(mass).float() for name, mass in masses.items()}
-
-
-def _total(parts: Iterable[Tensor]) -> Tensor:
-    return sum(parts, start=torch.zeros((), dtype=torch.float64))
-
-
-def _described(description: Mapping[str, Any], tensors: Parameters) -> Compressed:
-    entries = description["recipe"]
-    options = MASKING[entries["method"]].recipe(entries["options"]).options
-    tasks = tuple(description["tasks"])
-    task_vector = _under("task_vector/", tensors)
-    masks = {
-        task: _under(f"mask/{number}/", tensors) for number, task in enumerate(tasks)
-    }
-    for task, by_name in masks.items():
-        for name, vector in task_vector.items():
-            if by_name[name].shape != (-(-vector.numel() // BITS),):
-                raise ValueError(f"the mask of {name!r} for {task!r} does not fit it")
-    return Compressed(
-        Recipe(entries["method"], entries["version"], options),
-        tasks,
-        description["first_name"],
-        task_vector,
-        masks,
-        _under("rescalers/", tensors),
-    )
-
-
-def _under(prefix: str, tensors: Parameters) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(prefix): tensor
-        for key, tensor in tensors.items()
-        if key.startswith(prefix)
-    }

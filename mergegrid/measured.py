@@ -16,17 +16,22 @@ Statistics: TypeAlias = Mapping[Need, Mapping[str, Any]]
 """Need to expert to what was measured. Fisher information by name of the parameter,
 Gram matrices of inputs and of output gradients by name of the weight (mappings of
 tensors, or sources of them), squared L2 norms by name of the parameter, trim thresholds
-by density. Given signs, by name of the parameter, stand under one name of any kind
-instead of the experts' names."""
+by density. What is of all experts together, by name of the parameter, stands under one
+name of any kind instead of the experts' names: given signs, and learned coefficients,
+[expert]."""
 
 FROM_DATA = (Need.FISHER, Need.GRAM, Need.GRADIENT)
 """The statistics that cannot be computed from parameters alone."""
+
+OF_ALL = (Need.SIGNS, Need.COEFFICIENTS)
+"""Those that are of all experts together."""
 
 ARGUMENTS = {
     "fisher": Need.FISHER,
     "grams": Need.GRAM,
     "gradients": Need.GRADIENT,
     "signs": Need.SIGNS,
+    "coefficients": Need.COEFFICIENTS,
 }
 """The tensors that methods take from statistics, and where they come from."""
 
@@ -51,9 +56,9 @@ class Measured:
         """Need to the source of every expert, where any expert has one."""
         self.names: dict[Need, list[dict[str, str]]] = {}
         """The same, to the name of a merged tensor to its name in the source."""
-        for need in (*FROM_DATA, Need.SIGNS):
+        for need in (*FROM_DATA, *OF_ALL):
             given = statistics.get(need, {})
-            owners = list(given)[:1] if need is Need.SIGNS else experts
+            owners = list(given)[:1] if need in OF_ALL else experts
             lacking = [owner for owner in owners if owner not in given]
             if len(lacking) == len(owners):
                 continue
@@ -61,7 +66,9 @@ class Measured:
                 _as_source(given[owner]) if owner in given else None for owner in owners
             ]
             self.names[need] = [
-                {} if source is None else _checked(need, owner, source, layout)
+                {}
+                if source is None
+                else _checked(need, owner, source, layout, len(experts))
                 for owner, source in zip(owners, self.sources[need], strict=True)
             ]
 
@@ -81,7 +88,7 @@ class Measured:
         if need not in self.names:
             return False
         of_experts = self.names[need]
-        owners = [0] if need is Need.SIGNS else members
+        owners = [0] if need in OF_ALL else members
         return all(name in of_experts[owner] for owner in owners)
 
     def lacks(
@@ -105,7 +112,7 @@ class Measured:
         return any(
             not self.has(need, name, members)
             for need in method.needs_of(options)
-            if need in {*FROM_DATA, Need.SIGNS}
+            if need in {*FROM_DATA, *OF_ALL}
         )
 
     def read(self, need: Need, name: str, start: int, stop: int) -> list[Tensor]:
@@ -118,8 +125,8 @@ class Measured:
             stop: index after the last one.
 
         Returns:
-            For each expert, flat entries start to stop; of matrices that belong to a
-            parameter as a whole, all entries.
+            For each expert, flat entries start to stop; of what belongs to a parameter
+            as a whole, all entries.
         """
         found: list[Tensor | None] = []
         for source, names in zip(self.sources[need], self.names[need], strict=True):
@@ -127,7 +134,7 @@ class Measured:
                 found.append(None)
                 continue
             own = names[name]
-            if need in {Need.GRAM, Need.GRADIENT}:
+            if need in {Need.GRAM, Need.GRADIENT, Need.COEFFICIENTS}:
                 found.append(source.read(own, 0, source.infos[own].entries))
             else:
                 found.append(source.read(own, start, stop))
@@ -150,17 +157,17 @@ class Measured:
         """
         needs = [
             need
-            for need in (*FROM_DATA, Need.SIGNS)
+            for need in (*FROM_DATA, *OF_ALL)
             if need in method.needs_of(options)
         ]
         for need in needs:
             sources = self.sources.get(need)
-            if need is Need.SIGNS and sources is None:
+            if need in OF_ALL and sources is None:
                 raise MissingPrerequisiteError(
-                    f"{method.name} needs given signs: a tensor of -1, 0 and 1 for "
-                    f"every parameter, under the statistic {need.value!r}."
+                    f"{method.name} needs {_GIVEN[need]} for every parameter, under "
+                    f"the statistic {need.value!r}."
                 )
-            for member in members if need is not Need.SIGNS else ():
+            for member in members if need not in OF_ALL else ():
                 if sources is None or sources[member] is None:
                     raise MissingPrerequisiteError(
                         f"{method.name} needs the {need} statistic of expert "
@@ -168,7 +175,7 @@ class Measured:
                         f"name."
                     )
         for need in needs:
-            owners = [0] if need is Need.SIGNS else members
+            owners = [0] if need in OF_ALL else members
             of_owners = [set(self.names[need][owner]) for owner in owners]
             if not set[str].intersection(*of_owners):
                 raise MissingPrerequisiteError(
@@ -194,17 +201,28 @@ def _as_source(given: Mapping[str, Tensor] | Source) -> Source:
     return InMemory(given) if isinstance(given, Mapping) else given
 
 
-def _checked(need: Need, owner: str, source: Source, layout: Layout) -> dict[str, str]:
-    label = (
-        "The given signs"
-        if need is Need.SIGNS
-        else f"The {need} statistic of expert {owner!r}"
-    )
+_GIVEN = {
+    Need.SIGNS: "given signs: a tensor of -1, 0 and 1",
+    Need.COEFFICIENTS: "learned coefficients: a number for each expert",
+}
+
+_LABELS = {
+    Need.SIGNS: "The given signs",
+    Need.COEFFICIENTS: "The learned coefficients",
+}
+
+
+def _checked(
+    need: Need, owner: str, source: Source, layout: Layout, experts: int
+) -> dict[str, str]:
+    label = _LABELS.get(need, f"The {need} statistic of expert {owner!r}")
     names: dict[str, str] = {}
     for name in sorted(source.infos):
         if name not in layout.infos:
             raise LayoutError(f"{label} has {name!r}, which is none of its parameters.")
         shape = layout.shapes[name]
+        if need is Need.COEFFICIENTS:
+            shape = (experts,)
         if need in {Need.GRAM, Need.GRADIENT}:
             if len(shape) != 2:
                 raise LayoutError(
@@ -218,7 +236,7 @@ def _checked(need: Need, owner: str, source: Source, layout: Layout) -> dict[str
         has_rows = len(found) == len(shape) and (
             not shape or (found[0] >= shape[0] and found[1:] == shape[1:])
         )
-        is_cut = shape != layout.infos[name].shape and need is Need.FISHER
+        is_cut = need is Need.FISHER and shape != layout.infos[name].shape
         if found != shape and not (is_cut and has_rows):
             raise LayoutError(
                 f"{label} has {name!r} with shape {found}, instead of {shape}."

@@ -38,13 +38,12 @@ def merge_stored(
     Raises:
         InputError: if `out` is not to be made.
     """
-    if "://" in str(out) or ":/" in str(out):
-        raise InputError(f"{out} is no directory on a disk; write there, then copy it.")
+    check_directory(out)
     with (
         new_directory(out, force=force, keep=inputs.local_files()) as made,
         Digests() as digests,
     ):
-        cohort = _cohort(inputs)
+        cohort = make_cohort(inputs)
         warn_of_rounding(cohort, _variants(inputs, cohort))
         for checkpoint in inputs.checkpoints():
             digests.start(checkpoint)
@@ -64,7 +63,32 @@ def merge_stored(
             write_card(own, directory)
 
 
-def _cohort(inputs: Inputs) -> Cohort:
+def check_directory(out: Path) -> None:
+    """Check that something is to be written to a disk.
+
+    Args:
+        out: where to.
+
+    Raises:
+        InputError: if it is a URL.
+    """
+    if "://" in str(out) or ":/" in str(out):
+        raise InputError(f"{out} is no directory on a disk; write there, then copy it.")
+
+
+def make_cohort(inputs: Inputs) -> Cohort:
+    """Make a cohort of stored models; what the merge needs is there.
+
+    Args:
+        inputs: everything that is read.
+
+    Returns:
+        The cohort.
+
+    Raises:
+        LayoutError: if models or statistics do not fit one another.
+        MissingPrerequisiteError: if something is not there.
+    """
     cohort = Cohort(
         inputs.expert_sources(),
         None if inputs.pretrained is None else inputs.reference_source(),

@@ -31,7 +31,8 @@ class Chooses(Protocol):
 
         Args:
             batch: with `choice` [example, choice, position], negative where there is
-                no token, and `answer` [example], the position of the right choice.
+                no token; `answer` [example], the position of the right choice; and
+                `characters` and `bytes` [example, choice], how long choices are.
 
         Returns:
             Log-likelihoods, as the family normalizes them; minus infinity for choices
@@ -103,6 +104,20 @@ def choice(
     return (model.rank(batch).argmax(dim=-1) == batch["answer"]).float()
 
 
+def _per_length(unit: str) -> Metric:
+    """Make the metric `choice` with log-likelihoods divided by the choices' lengths."""
+
+    def metric(
+        model: nn.Module, batch: Batch, references: References | None
+    ) -> Float[Tensor, " example"]:
+        del references
+        assert isinstance(model, Chooses), f"{type(model).__name__} ranks no choices"
+        likelihoods = model.rank(batch) / batch[unit].clamp(min=1)
+        return (likelihoods.argmax(dim=-1) == batch["answer"]).float()
+
+    return metric
+
+
 def _written(score: Callable[[str, tuple[str, ...]], float]) -> Metric:
     def metric(
         model: nn.Module, batch: Batch, references: References | None
@@ -119,12 +134,19 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         "accuracy": accuracy,
         "choice": choice,
+        "choice_per_character": _per_length("characters"),
+        "choice_per_byte": _per_length("bytes"),
         "exact_match": _written(exact_match),
         "squad": _written(squad),
         "rouge": _written(rouge),
     }
 )
 """Every metric by name."""
+
+
+OF_CHOICES = ("choice", "choice_per_character", "choice_per_byte")
+"""Those of answers that are chosen; the last two are of models whose log-likelihoods
+are sums over tokens."""
 
 
 def get_metric(name: str) -> Metric:

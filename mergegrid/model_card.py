@@ -1,8 +1,9 @@
-"""Model cards: the README.md of a merged model, for people and for the Hub."""
+"""Model cards: the README.md of what was merged, for people and for the Hub."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,53 @@ def write_card(report: Report, directory: Path) -> None:
         report: what it was made from.
         directory: where the model is.
     """
-    text = "\n".join(_card(report, directory))
+    method = report["recipe"]["method"]
+    about = [f"Merged by mergegrid with `{method}`."]
+    if report.get("task") is not None:
+        about.append(f"This is the model for the task of expert `{report['task']}`.")
+    title = f"{_named(report['experts'])}, merged"
+    _write(report, _library(directory), title, about, directory)
+
+
+def write_compressed_card(
+    report: Report, tasks: Sequence[str], directory: Path
+) -> None:
+    """Write the card of compressed experts.
+
+    Args:
+        report: what they were made from.
+        tasks: the experts that can be restored.
+        directory: where they are.
+    """
+    method = report["recipe"]["method"]
+    about = [
+        f"Compressed by mergegrid with `{method}`. No weights to load, but what to "
+        f"restore each model from:",
+        "",
+        "```",
+        *(f"mergegrid restore . {shlex.quote(task)} OUT_DIR" for task in tasks),
+        "```",
+    ]
+    _write(report, "mergegrid", f"{_named(tasks)}, compressed", about, directory)
+
+
+def _write(
+    report: Report, library: str, title: str, about: Sequence[str], directory: Path
+) -> None:
+    text = "\n".join(_card(report, library, title, about))
     (directory / CARD).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _card(report: Report, directory: Path) -> Iterator[str]:
+def _card(
+    report: Report, library: str, title: str, about: Sequence[str]
+) -> Iterator[str]:
     yield "---"
-    yield yaml.safe_dump(_front_matter(report, directory), sort_keys=False).rstrip()
+    yield yaml.safe_dump(_front_matter(report, library), sort_keys=False).rstrip()
     yield "---"
     yield ""
-    yield f"# {_title(report)}"
+    yield f"# {title}"
     yield ""
-    method = report["recipe"]["method"]
-    yield f"Merged by mergegrid with `{method}`."
-    if report.get("task") is not None:
-        yield f"This is the model for the task of expert `{report['task']}`."
+    yield from about
     yield ""
     yield from _options(report)
     yield "## Sources"
@@ -54,8 +87,8 @@ def _card(report: Report, directory: Path) -> Iterator[str]:
     yield from _fenced(report["file"])
 
 
-def _front_matter(report: Report, directory: Path) -> dict[str, Any]:
-    front: dict[str, Any] = {"library_name": _library(directory)}
+def _front_matter(report: Report, library: str) -> dict[str, Any]:
+    front: dict[str, Any] = {"library_name": library}
     models = [report["pretrained"], *report["experts"].values()]
     names = [model["path"] for model in models if model and "revision" in model]
     if names:
@@ -73,10 +106,9 @@ def _library(directory: Path) -> str:
     return "transformers" if "model_type" in config else "safetensors"
 
 
-def _title(report: Report) -> str:
-    names = list(report["experts"])
-    joined = f"{', '.join(names[:-1])} and {names[-1]}" if names[1:] else names[0]
-    return f"{joined}, merged"
+def _named(experts: Iterable[str]) -> str:
+    *names, last = experts
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 def _options(report: Report) -> Iterator[str]:

@@ -72,12 +72,25 @@ class Preflight:
     """What it takes; None where that cannot be told."""
 
 
-def preflight(inputs: Inputs, out: Path | None = None) -> Preflight:
+@dataclass(frozen=True)
+class Written:
+    """What is written instead of merged models."""
+
+    bytes: int
+    """At the most."""
+
+    files: int
+
+
+def preflight(
+    inputs: Inputs, out: Path | None = None, written: Written | None = None
+) -> Preflight:
     """Look at headers for everything that can go wrong, and count what a merge takes.
 
     Args:
         inputs: everything that is read.
         out: where the merged model shall be, to ask for room.
+        written: what is written there; None for merged models.
 
     Returns:
         What was found.
@@ -98,6 +111,9 @@ def preflight(inputs: Inputs, out: Path | None = None) -> Preflight:
         known = _counted(inputs, layout, known, found)
     except MergegridError as error:
         found.append(error)
+    if written is not None and known.costs is not None:
+        costs = replace(known.costs, bytes_to_write=written.bytes, files=written.files)
+        known = replace(known, costs=costs)
     if out is not None and known.costs is not None:
         found += too_little_room(out, known.costs.bytes_to_write)
     faults = tuple(map(str, found))

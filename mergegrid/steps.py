@@ -7,15 +7,18 @@ or how fast a step runs are not inputs.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mergegrid.canonical import JSON, digest
-from mergegrid.experiment import Experiment
+from mergegrid.errors import InputError
+from mergegrid.experiment import Experiment, ProfileChoice
 from mergegrid.grid import Cell, Choosers, expand
 from mergegrid.methods import get_method
 from mergegrid.methods.method import Need
 from mergegrid.methods.per_expert import each
+from mergegrid.methods.ties import FEW_SHOT
+from mergegrid.subsets import chosen_subsets
 from mergegrid.suites.suite import Suite, Task
 from mergegrid.training import TrainingSettings
 
@@ -25,11 +28,15 @@ VERSIONS = {
     "pretrain": 2,
     "train": 2,
     "multitask": 2,
+    "few_shot": 1,
     "fisher": 2,
     "gram": 1,
     "gradient": 2,
     "norms": 1,
     "trim": 1,
+    "learn": 1,
+    "distribution": 1,
+    "profile": 1,
     "score": 1,
     "cell": 2,
 }
@@ -37,6 +44,12 @@ VERSIONS = {
 
 STATISTICS = ("fisher", "gram", "gradient", "norms", "trim")
 """The steps that measure a statistic of one expert."""
+
+TOGETHER = "all"
+"""Stands for all experts of a cell where a statistic has one key for all of them."""
+
+PROFILES = ("distribution", "profile")
+"""The steps that look at task vectors: of one expert, and of several together."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,8 @@ class Scored:
     statistics: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict[str, Mapping[str, str]], hash=False
     )
-    """Kind of statistic to expert to the key of its artifact."""
+    """Kind of statistic to expert to the key of its artifact; of what is of all experts
+    together, to `TOGETHER`: learned coefficients, and the model that gives signs."""
 
     best_of: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]], hash=False
@@ -98,6 +112,20 @@ class Scored:
     def is_per_task(self) -> bool:
         """Whether there is a model for each expert's task, instead of one for all."""
         return not self.is_reference and get_method(self.cell.method).per_task
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """A step that looks at the task vectors of some experts."""
+
+    step: Step
+    """The step, one of `PROFILES`."""
+
+    experts: tuple[str, ...]
+    """The tasks whose experts they are, in the suite's order."""
+
+    sample: int
+    """Which nested sample they belong to; 0 if they are not nested in others."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +148,9 @@ class Steps:
 
     scored: Mapping[str, Scored] = field(hash=False)
     """The cells and reference models, by key."""
+
+    profiled: Mapping[str, Profiled] = field(hash=False)
+    """The steps that look at task vectors, by key."""
 
     @functools.cached_property
     def definition(self) -> str:
@@ -205,8 +236,11 @@ def build_steps(experiment: Experiment) -> Steps:
         return Step("import", inputs, (pretrained.key,), task.name)
 
     experts = {task.name: expert(task) for task in held_in}
+    together: list[Step] = []
+    if experiment.training.multitask is not None:
+        together = [trained("multitask", held_in, experiment.training.multitask)]
     cells = expand(experiment)
-    measured = _Measured(experiment, data, pretrained, experts)
+    measured = _Measured(experiment, tasks, data, pretrained, experts, together)
     scored: dict[str, Scored] = {}
 
     def evaluated(name: str, cell: Cell, model: Step) -> None:
@@ -221,10 +255,8 @@ def build_steps(experiment: Experiment) -> Steps:
     evaluated("pretrained", _reference("pretrained", ()), pretrained)
     for task, step in experts.items():
         evaluated("individual", _reference("individual", (task,)), step)
-    together: list[Step] = []
-    if experiment.training.multitask is not None:
-        together = [trained("multitask", held_in, experiment.training.multitask)]
-        evaluated("multitask", _reference("multitask", tuple(experts)), together[0])
+    for step in together:
+        evaluated("multitask", _reference("multitask", tuple(experts)), step)
 
     choosers = Choosers(cells)
     keys: dict[int, str] = {}
@@ -237,6 +269,9 @@ def build_steps(experiment: Experiment) -> Steps:
         entry = measured.scored(cell, best_of)
         keys[id(cell)] = entry.step.key
         scored[entry.step.key] = entry
+    for name, step in measured.few_shot(tuple(experts)).items():
+        evaluated(name, _reference(name, tuple(experts)), step)
+    profiled = {entry.step.key: entry for entry in measured.profiled()}
 
     artifacts = (
         data,
@@ -244,6 +279,7 @@ def build_steps(experiment: Experiment) -> Steps:
         *experts.values(),
         *together,
         *measured.steps.values(),
+        *(entry.step for entry in profiled.values()),
     )
     return Steps(
         experiment,
@@ -253,6 +289,7 @@ def build_steps(experiment: Experiment) -> Steps:
         experts,
         {step.key: step for step in artifacts},
         scored,
+        profiled,
     )
 
 
@@ -286,15 +323,20 @@ class _Measured:
     def __init__(
         self,
         experiment: Experiment,
+        tasks: Iterable[Task],
         data: Step,
         pretrained: Step,
         experts: Mapping[str, Step],
+        together: Sequence[Step],
     ) -> None:
         self.experiment = experiment
+        self.together = together
+        self.versioned = {task.name: f"{task.name}@{task.version}" for task in tasks}
         self.data = data
         self.pretrained = pretrained
         self.experts = experts
         self.steps: dict[str, Step] = {}
+        self._few_shot: dict[tuple[str, tuple[str, ...]], Step] = {}
 
     def scored(self, cell: Cell, best_of: Mapping[str, tuple[str, ...]]) -> Scored:
         """Describe a cell as a step, with the statistics that it reads."""
@@ -307,6 +349,12 @@ class _Measured:
                     for expert in cell.experts
                 }
         models = {expert: self.experts[expert].key for expert in cell.experts}
+        if Need.SIGNS in needs:
+            statistics["signs"] = {TOGETHER: self._sign_model(cell).key}
+        if Need.COEFFICIENTS in needs:
+            statistics["coefficients"] = {
+                TOGETHER: self._learned(cell, models, statistics).key
+            }
         step = Step(
             "cell",
             {
@@ -333,11 +381,157 @@ class _Measured:
         )
         return Scored(step, cell, models, statistics, best_of)
 
+    def few_shot(self, experts: tuple[str, ...]) -> dict[str, Step]:
+        """Find the few-shot models of some tasks that cells ask for.
+
+        Args:
+            experts: the tasks.
+
+        Returns:
+            Name of the model to the step that trains it.
+        """
+        return {
+            name: step for (name, of), step in self._few_shot.items() if of == experts
+        }
+
+    def _sign_model(self, cell: Cell) -> Step:
+        """Find the multitask model whose task vector's signs are a cell's.
+
+        Raises:
+            InputError: if the experiment trains no such model.
+        """
+        kind = str(cell.options["election"])
+        training = self.experiment.training
+        if kind == "multitask":
+            if not self.together:
+                raise InputError(
+                    f"{cell.method} takes the signs of the multitask model, but the "
+                    f"experiment trains none: add training.multitask."
+                )
+            return self.together[0]
+        if kind not in FEW_SHOT:
+            raise InputError(
+                f"{cell.method}: election = {kind!r} takes signs from a file, which an "
+                f"experiment has not; take mass, multitask, {' or '.join(FEW_SHOT)}."
+            )
+        if training.few_shot is None:
+            raise InputError(
+                f"{cell.method} takes the signs of a model trained on a few examples, "
+                f"but the experiment does not say how: add training.few_shot."
+            )
+        if (kind, cell.experts) not in self._few_shot:
+            models = [self.experts[expert].key for expert in cell.experts]
+            starts_from = models if kind == FEW_SHOT[1] else []
+            step = Step(
+                "few_shot",
+                {
+                    "pretrained": self.pretrained.key,
+                    "average": starts_from,
+                    "tasks": [self.versioned[expert] for expert in cell.experts],
+                    "training": training.few_shot.model_dump(mode="json"),
+                    "seed": self.experiment.seed,
+                },
+                (self.pretrained.key, self.data.key, *starts_from),
+                f"{len(cell.experts)} tasks" + " from the average" * bool(starts_from),
+            )
+            self._few_shot[kind, cell.experts] = step
+            self.steps[step.key] = step
+        return self._few_shot[kind, cell.experts]
+
+    def _learned(
+        self,
+        cell: Cell,
+        models: Mapping[str, str],
+        statistics: Mapping[str, Mapping[str, str]],
+    ) -> Step:
+        step = Step(
+            "learn",
+            {
+                "recipe": {
+                    "method": cell.method,
+                    "version": cell.version,
+                    "options": dict(cell.options),
+                },
+                "experts": dict(models),
+                "pretrained": self.pretrained.key,
+                "statistics": dict(statistics),
+                "tasks": [self.versioned[expert] for expert in cell.experts],
+                "data": self.data.key,
+                "seed": cell.seed,
+            },
+            (
+                *models.values(),
+                *(key for kind in statistics.values() for key in kind.values()),
+                self.pretrained.key,
+                self.data.key,
+            ),
+            _label(cell),
+        )
+        return self.steps.setdefault(step.key, step)
+
+    def profiled(self) -> Iterator[Profiled]:
+        """Describe what is looked at in task vectors as steps.
+
+        Yields:
+            The profiles, and the distribution of every expert in any of them.
+        """
+        alone: dict[str, None] = {}
+        for choice in self.experiment.profiles:
+            for sample, subset in chosen_subsets(choice.subsets, tuple(self.experts)):
+                alone |= dict.fromkeys(subset)
+                yield Profiled(self._profile(subset, choice), subset, sample)
+        for expert in sorted(alone, key=list(self.experts).index):
+            model = self.experts[expert]
+            inputs = {"expert": model.key, "pretrained": self.pretrained.key}
+            parents = (model.key, self.pretrained.key)
+            step = Step("distribution", inputs, parents, expert)
+            yield Profiled(step, (expert,), sample=0)
+
+    def _profile(self, subset: tuple[str, ...], choice: ProfileChoice) -> Step:
+        models = {expert: self.experts[expert].key for expert in subset}
+        trims = {
+            str(density): {expert: self._trim(expert, density).key for expert in subset}
+            for density in choice.densities
+            if density < 1
+        }
+        return Step(
+            "profile",
+            {
+                "experts": models,
+                "pretrained": self.pretrained.key,
+                "densities": choice.densities,
+                "trim": trims,
+                "mask_thresholds": choice.mask_thresholds,
+            },
+            (
+                *models.values(),
+                self.pretrained.key,
+                *(key for of_experts in trims.values() for key in of_experts.values()),
+            ),
+            f"{len(subset)} experts" if len(subset) > 1 else subset[0],
+        )
+
+    def _trim(self, expert: str, density: float) -> Step:
+        model = self.experts[expert]
+        step = Step(
+            "trim",
+            {
+                "expert": model.key,
+                "pretrained": self.pretrained.key,
+                "density": density,
+            },
+            (model.key, self.pretrained.key),
+            f"{expert} at {density}",
+        )
+        return self.steps.setdefault(step.key, step)
+
     def _statistic(self, kind: str, expert: str, cell: Cell) -> Step:
+        if kind == "trim":
+            densities = each("density", cell.options["density"], len(cell.experts))
+            return self._trim(expert, densities[cell.experts.index(expert)])
         model = self.experts[expert]
         inputs: dict[str, JSON] = {"expert": model.key}
         parents: tuple[str, ...] = (model.key,)
-        label = expert
         if kind in {"fisher", "gram", "gradient"}:
             settings = getattr(self.experiment.statistics, kind)
             inputs |= settings.model_dump(mode="json")
@@ -345,13 +539,7 @@ class _Measured:
             inputs |= {} if kind == "gram" else {"seed": self.experiment.seed}
             # The pretrained model's artifact says how to build the model.
             parents = (model.key, self.pretrained.key, self.data.key)
-        elif kind == "trim":
-            densities = each("density", cell.options["density"], len(cell.experts))
-            density = densities[cell.experts.index(expert)]
-            inputs |= {"pretrained": self.pretrained.key, "density": density}
-            parents = (model.key, self.pretrained.key)
-            label = f"{expert} at {density}"
-        step = Step(kind, inputs, parents, label)
+        step = Step(kind, inputs, parents, expert)
         return self.steps.setdefault(step.key, step)
 
 

@@ -87,7 +87,7 @@ def stream(
         cohort.explain(uniform)
         variants = dict.fromkeys(variants, uniform)
         found = measure(cohort, [uniform])
-        factors = _norm_factors(cohort, uniform, found)
+        factors = measure_norm_factors(cohort, uniform, found)
     else:
         for name, variant in variants.items():
             _refuse_whole_model(name, variant)
@@ -107,7 +107,7 @@ def stream(
                 merged = stretch if task is None else stretch[rows[task]]
                 factor = factors[0 if task is None else rows[task]]
                 finished = finishing.stretch(recipes[name], name, merged, base, factor)
-                _refuse_overflow(name, finished)
+                refuse_overflow(name, finished)
                 writer.write([sink], name, block.start, finished)
             done += stretch.shape[-1]
             if progress is not None:
@@ -133,7 +133,16 @@ def _write_rest(
             writer.write(sinks, name, start, rest)
 
 
-def _refuse_overflow(name: str, finished: Tensor) -> None:
+def refuse_overflow(name: str, finished: Tensor) -> None:
+    """Check that merged numbers fit into the merged model's type.
+
+    Args:
+        name: the parameter.
+        finished: a stretch of it.
+
+    Raises:
+        NonFiniteError: if one does not.
+    """
     if finished.dtype == torch.float16 and not bool(finished.isfinite().all()):
         raise NonFiniteError(
             f"The merged {name!r} has numbers that float16 cannot hold; write it in "
@@ -157,7 +166,20 @@ def _refuse_whole_model(name: str, variant: Variant) -> None:
         )
 
 
-def _norm_factors(cohort: Cohort, variant: Variant, found: Measurements) -> list[float]:
+def measure_norm_factors(
+    cohort: Cohort, variant: Variant, found: Measurements
+) -> list[float]:
+    """Merge once to tell the factor on the scale that `match_norm` asks for.
+
+    Args:
+        cohort: the experts.
+        variant: the merge.
+        found: from `measure`, for this variant alone.
+
+    Returns:
+        One factor; of methods that yield a model for each task, one for each expert. 1
+        without that option.
+    """
     models = len(cohort.experts) if variant.method.per_task else 1
     if not variant.options.get("match_norm"):
         return [1.0] * models

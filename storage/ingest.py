@@ -15,7 +15,15 @@ import pyarrow as pa
 
 from mergegrid.errors import ResultsError
 from storage.ledger import SCHEMA_VERSION
-from storage.schema import KEYS, RELATIONS, TIMES, papers, question, tables_sql
+from storage.schema import (
+    KEYS,
+    MACROS,
+    RELATIONS,
+    TIMES,
+    papers,
+    question,
+    tables_sql,
+)
 
 Row: TypeAlias = dict[str, Any]
 """A row as it was read, with its table and schema_version."""
@@ -80,7 +88,7 @@ def ingest(
 
 
 def summarize(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make every relation anew from the tables; its question becomes its comment.
+    """Make every relation and macro anew; its question becomes its comment.
 
     Args:
         connection: to the database.
@@ -88,8 +96,12 @@ def summarize(connection: duckdb.DuckDBPyConnection) -> None:
     for relation, kind in RELATIONS.items():
         comment, sql = question(relation)
         connection.execute(f"CREATE OR REPLACE {kind} {relation} AS {sql}")
-        quoted = comment.replace("'", "''")
-        connection.execute(f"COMMENT ON {kind} {relation} IS '{quoted}'")
+        connection.execute(f"COMMENT ON {kind} {relation} IS {_quoted(comment)}")
+    for macro, parameters in MACROS.items():
+        comment, sql = question(macro)
+        listed = ", ".join(parameters)
+        connection.execute(f"CREATE OR REPLACE MACRO {macro}({listed}) AS TABLE {sql}")
+        connection.execute(f"COMMENT ON MACRO TABLE {macro} IS {_quoted(comment)}")
 
 
 @dataclass(frozen=True)
@@ -194,3 +206,8 @@ def _settle_table(connection: duckdb.DuckDBPyConnection, table: str) -> None:
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
     # Not by a name for `rows` in SQL: the transaction would keep them to its end.
     connection.from_arrow(rows).insert_into(table)
+
+
+def _quoted(text: str) -> str:
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"

@@ -2,7 +2,9 @@
 
 Tables hold what is recorded and are declared in `tables.sql`. Each file in `views/` is
 one question with its answer in SQL and gives a relation its name. Those that many cells
-make slow are stored when the database is brought up to date; the others are views.
+make slow are stored when the database is brought up to date; the others are views. Each
+file in `macros/` is a question with parameters, asked as `FROM name(...)`: what would
+be too much for all experiments at once.
 """
 
 import functools
@@ -19,6 +21,15 @@ KEYS = {
     "costs": ("step", "stage"),
     "artifacts": ("artifact",),
     "lineage": ("child", "parent"),
+    "storage": ("cell", "part"),
+    "coefficients": ("step", "task", "parameter"),
+    "learning": ("step", "node", "updates"),
+    "profiles": ("experiment", "definition", "profile"),
+    "task_vectors": ("profile", "parameter"),
+    "conflicts": ("profile", "density"),
+    "magnitudes": ("profile", "density", "grouping", "level", "merging"),
+    "agreements": ("profile", "merge_by", "density", "mask_threshold", "tasks"),
+    "masks": ("profile", "merge_by", "density", "mask_threshold", "task"),
 }
 """Recorded table to the columns that identify a row."""
 
@@ -37,21 +48,41 @@ RELATIONS = {
     "uses": "TABLE",
     "charges": "TABLE",
     "recipes": "TABLE",
+    "task_accuracies": "TABLE",
     "task_ranks": "TABLE",
     "ranks": "TABLE",
     "paired": "VIEW",
     "leaderboard": "VIEW",
     "chosen": "VIEW",
     "sensitivity": "VIEW",
+    "scale_sweeps": "VIEW",
+    "selections": "VIEW",
+    "consensus_thresholds": "VIEW",
     "scaling": "VIEW",
+    "incremental": "VIEW",
     "held_in_vs_generalization": "VIEW",
     "normalized": "VIEW",
     "amortized_costs": "VIEW",
     "prerequisites": "VIEW",
+    "memory_peaks": "VIEW",
     "pareto": "VIEW",
+    "storage_vs_accuracy": "VIEW",
     "against_paper": "VIEW",
+    "current_profiles": "VIEW",
+    "layer_spread": "VIEW",
+    "sign_conflicts": "VIEW",
+    "merged_magnitudes": "VIEW",
+    "mask_agreement": "VIEW",
+    "mask_shares": "VIEW",
 }
 """File in `views/` to whether it is stored; each comes after those that it reads."""
+
+MACROS = {
+    "bootstrap_replicates": ("in_experiment", "in_subset", "replicates := 2000"),
+    "bootstrap": ("in_experiment", "in_subset", "replicates := 2000"),
+}
+"""File in `macros/` to its parameters, some with defaults; each comes after those it
+reads."""
 
 
 def tables_sql() -> str:
@@ -63,18 +94,17 @@ def tables_sql() -> str:
     return (_FOLDER / "tables.sql").read_text(encoding="utf-8")
 
 
-def question(relation: str) -> tuple[str, str]:
-    """Read the question that a relation answers.
+def question(name: str) -> tuple[str, str]:
+    """Read the question that a relation or a macro answers.
 
     Args:
-        relation: a key of `RELATIONS`.
+        name: a key of `RELATIONS` or `MACROS`.
 
     Returns:
         The comment at the head of its file as one line, and its SQL.
     """
-    text = (_FOLDER / "views" / f"{relation}.sql").read_text(encoding="utf-8")
     head: list[str] = []
-    lines = text.splitlines()
+    lines = _file(name).read_text(encoding="utf-8").splitlines()
     while lines and lines[0].startswith("--"):
         head.append(lines.pop(0).removeprefix("--").strip())
     return " ".join(head), "\n".join(lines).strip()
@@ -98,10 +128,15 @@ def schema_digest() -> str:
     """
     files = [
         _FOLDER / "tables.sql",
-        *(_FOLDER / "views" / f"{relation}.sql" for relation in RELATIONS),
+        *(_file(name) for name in (*RELATIONS, *MACROS)),
         *papers(),
     ]
-    whole = hashlib.sha256(repr((KEYS, TIMES, RELATIONS)).encode())
+    whole = hashlib.sha256(repr((KEYS, TIMES, RELATIONS, MACROS)).encode())
     for file in files:
         whole.update(file.read_bytes())
     return whole.hexdigest()[:16]
+
+
+def _file(name: str) -> Path:
+    folder = "macros" if name in MACROS else "views"
+    return _FOLDER / folder / f"{name}.sql"

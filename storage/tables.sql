@@ -56,7 +56,10 @@ CREATE TABLE costs (           -- key: step, stage
     bytes_read DOUBLE,
     bytes_written DOUBLE,
     peak_memory DOUBLE,        -- bytes
+    paper_memory DOUBLE,       -- the same by eq. 6 of the SuperMerge paper
     examples DOUBLE,           -- seen, counting repetitions
+    labelled DOUBLE,           -- different examples whose labels were used
+    unlabelled DOUBLE,         -- different examples of which inputs alone were used
     device VARCHAR,
     git_commit VARCHAR,
     git_dirty BOOLEAN,
@@ -79,6 +82,114 @@ CREATE TABLE artifacts (       -- key: artifact
 CREATE TABLE lineage (         -- key: child, parent
     child VARCHAR,             -- key of a step or cell that was made from...
     parent VARCHAR,            -- ... this step
+    record VARCHAR
+);
+
+CREATE TABLE coefficients (    -- key: step, task, parameter
+    step VARCHAR,              -- key of the step that learned them
+    task VARCHAR,              -- whose expert's task vector is multiplied
+    parameter VARCHAR,
+    place BIGINT,              -- in the model's order, from 0
+    layer_kind VARCHAR,        -- embedding, attention, cross-attention, feed-forward,
+                               -- norm, other
+    depth BIGINT,              -- its layer, from 0; NULL outside the layers
+    layers BIGINT,             -- how many there are in its stack
+    value DOUBLE,              -- the coefficient
+    record VARCHAR
+);
+
+CREATE TABLE learning (        -- key: step, node, updates
+    step VARCHAR,              -- key of the step that learned
+    node VARCHAR,              -- part of the tree that was learned; '': no tree, or root
+    updates BIGINT,            -- made so far
+    loss DOUBLE,               -- mean of the updates since the look before
+    held_out DOUBLE,           -- mean loss on examples that were held out
+    labels DOUBLE,             -- least share of the labels that a task was answered with
+                               -- at the start
+    collapsed VARCHAR[],       -- tasks answered with too few of them at the end
+    record VARCHAR
+);
+
+CREATE TABLE profiles (        -- key: experiment, definition, profile
+    experiment VARCHAR,
+    definition VARCHAR,
+    profile VARCHAR,           -- key of the step that looked at task vectors
+    kind VARCHAR,              -- distribution: of one expert's; profile: of several
+    experts VARCHAR[],         -- tasks whose experts they are
+    size BIGINT,               -- how many they are
+    sample BIGINT,             -- nested sample that they belong to; 0: none
+    record VARCHAR
+);
+
+CREATE TABLE task_vectors (    -- key: profile, parameter
+    profile VARCHAR,
+    parameter VARCHAR,
+    place BIGINT,              -- in the model's order, from 0
+    layer_kind VARCHAR,        -- embedding, attention, cross-attention, feed-forward,
+                               -- norm, other
+    depth BIGINT,              -- its layer, from 0; NULL outside the layers
+    layers BIGINT,             -- how many there are in its stack
+    entries BIGINT,
+    unchanged BIGINT,          -- entries that are zero
+    norm DOUBLE,               -- L2
+    mean DOUBLE,
+    deviation DOUBLE,          -- standard deviation of the entries
+    magnitude DOUBLE,          -- mean of their magnitudes
+    quantiles DOUBLE[],        -- at 0, 0.5, 1, 2.5, 5, 10, ... 95, 97.5, 99, 99.5, 100 %
+    record VARCHAR
+);
+
+CREATE TABLE conflicts (       -- key: profile, density
+    profile VARCHAR,
+    density DOUBLE,            -- fraction of each task vector's entries kept; 1: all
+    entries BIGINT,
+    redundant BIGINT,          -- zero in every task vector
+    conflicting BIGINT,        -- positive in one task vector and negative in another
+    kept BIGINT,               -- not zero, over all task vectors
+    outvoted BIGINT,           -- those of them whose sign is not the elected one
+    record VARCHAR
+);
+
+CREATE TABLE magnitudes (      -- key: profile, density, grouping, level, merging
+    profile VARCHAR,
+    density DOUBLE,            -- of what is trimmed
+    grouping VARCHAR,          -- all; kept_by: number of experts that keep an entry;
+                               -- agreement: share of the more frequent sign
+    level DOUBLE,              -- that number, or share
+    merging VARCHAR,           -- average, trimmed, elected, both
+    entries BIGINT,
+    mean DOUBLE,               -- of the merged entries' magnitudes
+    deviation DOUBLE,          -- their standard deviation
+    record VARCHAR
+);
+
+CREATE TABLE agreements (      -- key: profile, merge_by, density, mask_threshold, tasks
+    profile VARCHAR,
+    merge_by VARCHAR,          -- what is masked: task_arithmetic, or ties
+    density DOUBLE,
+    mask_threshold DOUBLE,
+    tasks BIGINT,              -- exactly so many masks
+    entries BIGINT,            -- select so many entries
+    record VARCHAR
+);
+
+CREATE TABLE masks (           -- key: profile, merge_by, density, mask_threshold, task
+    profile VARCHAR,
+    merge_by VARCHAR,
+    density DOUBLE,
+    mask_threshold DOUBLE,
+    task VARCHAR,
+    entries BIGINT,            -- that the task's mask selects
+    record VARCHAR
+);
+
+CREATE TABLE storage (         -- key: cell, part
+    cell VARCHAR,
+    part VARCHAR,              -- model: of a single one; experts, frozen: of one expert,
+                               -- its own numbers, and those that all share; pretrained,
+                               -- task_vector, masks, numbers, factors: of compressed ones
+    bits DOUBLE,               -- by App. C of the TALL-masks paper, a number taking 32
+    bytes DOUBLE,              -- as stored; task vectors, masks and numbers are coded
     record VARCHAR
 );
 

@@ -10,6 +10,7 @@ from storage.turns import turn
 from tasks.progress import News, tell
 from tasks.record import cell_row, score_rows
 from tasks.step import work_task
+from tasks.stored import reference_parts, storage_rows
 from tasks.workspace import Workspace
 
 
@@ -80,10 +81,13 @@ def _score(workspace: Workspace, keys: list[str]) -> None:
     for key in keys:
         entry = workspace.steps.scored[key]
         (model_key,) = entry.models.values()
-        model = workspace.model(workspace.parameters(model_key))
+        parameters = workspace.parameters(model_key)
+        model = workspace.model(parameters)
         tallies, cost = evaluate_as(workspace, model, entry)
         rows = score_rows(workspace.steps, entry, tallies, {"evaluate": cost})
-        workspace.ledger.append(key, [*rows, cell_row(workspace.steps, entry, {})])
+        rows.append(cell_row(workspace.steps, entry, {}))
+        parts = reference_parts(workspace, model, entry, parameters)
+        workspace.ledger.append(key, [*rows, *storage_rows(key, parts)])
         tell(News("done", key))
 
 

@@ -7,11 +7,8 @@ recorded as soon as it is scored.
 """
 
 import itertools
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -19,21 +16,20 @@ from mergegrid.canonical import canonical_json
 from mergegrid.costs import Cost, measure_cost, peak_memory
 from mergegrid.engine import Merged, merge_flops, sweep
 from mergegrid.evaluation import Tally
-from mergegrid.measured import Statistics
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Need, Recipe
-from mergegrid.methods.per_expert import each
-from mergegrid.statistics.trim import TrimThreshold
+from mergegrid.methods.method import Recipe
 from mergegrid.steps import Scored
+from mergegrid.stored_parts import Part
 from mergegrid.suites.suite import Split
-from storage.tensors import load_tensors
 from storage.turns import turn
 from tasks.choose import best_options
 from tasks.evaluate import evaluate_as
 from tasks.progress import News, tell
 from tasks.record import cell_row, score_rows
+from tasks.statistics import joint_keys, read_statistics
 from tasks.step import work_task
-from tasks.workspace import NORMS, STATISTIC, TRIM, Workspace
+from tasks.stored import merged_parts, storage_rows
+from tasks.workspace import Workspace
 
 
 def score_cells(workspace: Workspace, keys: list[str]) -> bool:
@@ -64,34 +60,57 @@ def _merge_and_score(workspace: Workspace, entries: Sequence[Scored]) -> None:
             if task.name in keys_of
         }
         pretrained = workspace.parameters(workspace.steps.pretrained.key)
-        statistics = read_statistics(workspace, entries)
+        groups = _groups(entries)
+        statistics = {
+            name: read_statistics(workspace, group) for name, group in groups.items()
+        }
         model = workspace.model()
     shared = loading.share(len(entries))
-    for seed in sorted({entry.cell.seed for entry in entries}):
+    for name, group in groups.items():
+        seed = group[0].cell.seed
         # Two cells that waited for a scale may turn out to be one merge.
         merges: dict[str, tuple[Recipe, list[Scored]]] = {}
-        for entry in entries:
-            if entry.cell.seed == seed:
-                recipe = recipe_of(workspace, entry)
-                name = _name(recipe, entry.models)
-                merges.setdefault(name, (recipe, []))[1].append(entry)
+        for entry in group:
+            recipe = recipe_of(workspace, entry)
+            merge = _name(recipe, entry.models)
+            merges.setdefault(merge, (recipe, []))[1].append(entry)
         recipes = [recipe for recipe, _ in merges.values()]
         subsets = [tuple(alike[0].models) for _, alike in merges.values()]
+        together = frozenset[str]().union(*subsets)
         models = sweep(
-            experts,
+            {name: expert for name, expert in experts.items() if name in together},
             recipes,
             pretrained,
-            statistics,
+            statistics[name],
             subsets=subsets,
             seed=seed,
             device=workspace.device,
         )
         # The models of a recipe, one or one for each task, come one after the other.
-        for name, of_recipe in itertools.groupby(
+        for merge, of_recipe in itertools.groupby(
             models, key=lambda made: _name(made.recipe, made.experts)
         ):
-            recipe, alike = merges[name]
-            _score(workspace, model, recipe, alike, of_recipe, shared)
+            recipe, alike = merges[merge]
+            parts = merged_parts(
+                workspace,
+                model,
+                recipe,
+                experts,
+                pretrained,
+                statistics[name],
+                subset=alike[0].models,
+                seed=seed,
+            )
+            _score(workspace, model, recipe, alike, of_recipe, shared, parts)
+
+
+def _groups(entries: Sequence[Scored]) -> dict[object, list[Scored]]:
+    """Sort cells by what they have in common: a seed, and what is of all experts."""
+    groups: dict[object, list[Scored]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.cell.seed):
+        key = entry.cell.seed, joint_keys(entry)
+        groups.setdefault(key, []).append(entry)
+    return groups
 
 
 def _name(recipe: Recipe, experts: Iterable[str]) -> str:
@@ -105,6 +124,7 @@ def _score(
     entries: Sequence[Scored],
     models: Iterable[Merged],
     shared: Cost,
+    parts: Sequence[Part],
 ) -> None:
     """Evaluate the models of one recipe and record the cells that they are."""
     tallies: dict[str, dict[tuple[str, Split], Tally]] = {}
@@ -124,6 +144,7 @@ def _score(
         costs = {"merge": merging, "evaluate": evaluating[key]}
         rows = score_rows(workspace.steps, entry, tallies[key], costs)
         rows.append(cell_row(workspace.steps, entry, recipe.options))
+        rows += storage_rows(key, parts)
         workspace.ledger.append(key, rows)
         tell(News("done", key))
 
@@ -142,47 +163,15 @@ def recipe_of(workspace: Workspace, entry: Scored) -> Recipe:
     return get_method(entry.cell.method).recipe(entry.cell.resolved(best))
 
 
-def read_statistics(workspace: Workspace, entries: Sequence[Scored]) -> Statistics:
-    """Read the statistics that any of some cells needs.
-
-    Args:
-        workspace: the experiment at its root.
-        entries: cells over the same experts.
-
-    Returns:
-        Kind of statistic to expert to value.
-    """
-    found: dict[Need, dict[str, Any]] = {}
-    for entry in entries:
-        for kind, keys in entry.statistics.items():
-            values = found.setdefault(Need(kind), {})
-            for expert, key in keys.items():
-                if kind == Need.TRIM:
-                    cell = entry.cell
-                    densities = each("density", cell.options["density"], len(keys))
-                    density = densities[cell.experts.index(expert)]
-                    thresholds = values.setdefault(expert, {})
-                    if density not in thresholds:
-                        path = workspace.store.path(key) / TRIM
-                        thresholds[density] = TrimThreshold(**_read_json(path))
-                elif expert not in values:
-                    path = workspace.store.path(key)
-                    values[expert] = (
-                        _read_json(path / NORMS)
-                        if kind == Need.NORMS
-                        else load_tensors(path / STATISTIC)
-                    )
-    return found
-
-
 def _with_flops(workspace: Workspace, cost: Cost, recipe: Recipe, experts: int) -> Cost:
     shapes = workspace.estimates
     exact, paper = merge_flops(shapes.layout, shapes.linear, recipe, experts)
-    return replace(cost, flops=exact, paper_flops=paper)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
+    return replace(
+        cost,
+        flops=exact,
+        paper_flops=paper,
+        paper_memory=shapes.merging_memory(experts),
+    )
 
 
 unit_task = work_task("unit", score_cells, retries=2)

@@ -1,6 +1,6 @@
 """Rows of the results ledger, made from what steps did.
 
-Rows of a stored step follow from its manifest alone, so that a step whose recording was
+Rows of a stored step follow from its artifact alone, so that a step whose recording was
 cut off is recorded by the next run. Scores of one cell are one record, appended as soon
 as the cell is evaluated.
 """

@@ -21,6 +21,8 @@ from mergegrid.provenance import provenance
 from mergegrid.steps import Step
 from mergegrid.suites.suite import Progress
 from storage.turns import turn
+from tasks.learned_rows import learned_rows
+from tasks.profile_rows import payload_rows
 from tasks.progress import News, tell
 from tasks.record import artifact_rows
 from tasks.workspace import Workspace, open_workspace
@@ -141,6 +143,8 @@ def make(workspace: Workspace, step: Step, compute: Compute) -> bool:
         expected = workspace.estimates.of[step.key]
         cost.flops, cost.paper_flops = expected.flops, expected.paper_flops
         cost.examples = expected.examples
+        cost.labelled, cost.unlabelled = expected.labelled, expected.unlabelled
+        cost.paper_memory = expected.paper_memory
         cost.bytes_written = sum(path.stat().st_size for path in draft.path.rglob("*"))
         draft.cost = cost.as_dict() | dict(differs)
     record_artifact(workspace, step)
@@ -156,4 +160,8 @@ def record_artifact(workspace: Workspace, step: Step) -> None:
         step: the step.
     """
     rows = artifact_rows(step, workspace.store.manifest(step.key))
+    if step.key in workspace.steps.profiled:
+        rows += payload_rows(step.key, workspace.store.path(step.key))
+    if step.name == "learn":
+        rows += learned_rows(step.key, workspace.store.path(step.key))
     workspace.ledger.append(step.key, rows)

@@ -36,6 +36,18 @@ NORMS = "norms.json"
 TRIM = "trim.json"
 """Payload of a trim artifact: the threshold, and the ties kept in each parameter."""
 
+COEFFICIENTS = "coefficients.safetensors"
+"""Payload of learned coefficients: for each parameter a number for each expert."""
+
+LEARNED = "learned.json"
+"""Payload of learned coefficients: whose they are, and how learning went."""
+
+DISTRIBUTION = "distribution.json"
+"""Payload of a distribution artifact: how each parameter's task vector is spread."""
+
+PROFILE = "profile.json"
+"""Payload of a profile artifact: how several task vectors agree."""
+
 
 @dataclass(eq=False)
 class Workspace:

@@ -120,6 +120,28 @@ def test_a_merged_model_loads_and_gives_the_same_logits(
     }
 
 
+@pytest.mark.parametrize("method", ["tall_masks", "emr", "magnitude_pruning"])
+def test_a_restored_expert_loads_and_gives_the_merged_models_logits(
+    models, tmp_path, method
+):
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+    recipe = write(tmp_path, method=method, output_dtype="bfloat16")
+    merged, small, out = (str(tmp_path / name) for name in ("merged", "small", "out"))
+    assert main(["merge", recipe, merged]) == 0
+    assert main(["compress", recipe, small, "--with-pretrained"]) == 0
+    assert main(["restore", small, "cars", out]) == 0
+    loaded, info = transformers.AutoModelForCausalLM.from_pretrained(
+        out, output_loading_info=True, dtype="auto"
+    )
+    assert not any(info.values()), info
+    expected = transformers.AutoModelForCausalLM.from_pretrained(
+        f"{merged}/cars", dtype="auto"
+    )
+    assert loaded.dtype == torch.bfloat16
+    assert torch.equal(logits(loaded.eval()), logits(expected.eval()))
+
+
 def test_an_embedding_that_is_written_under_each_of_its_names_loads(models, tmp_path):
     for name, model in models.items():
         model.save_pretrained(tmp_path / name)

@@ -6,6 +6,7 @@ import io
 import pandas as pd
 import streamlit as st
 from plotly import graph_objects as go
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.app.scope import scope
 from dashboards.app.style import is_dark
@@ -58,6 +59,21 @@ def figure(
         )
     if caption:
         house(f"<figcaption>{caption}</figcaption>")
+
+
+def places(count: int) -> list[DeltaGenerator]:
+    """Find places for small figures, three in a row.
+
+    Args:
+        count: how many there are.
+
+    Returns:
+        Containers.
+    """
+    found: list[DeltaGenerator] = []
+    while len(found) < count:
+        found += st.columns(3)
+    return found[:count]
 
 
 def sources(**answers: Answered) -> None:

@@ -1,4 +1,4 @@
--- Which tables and views are there, and what does each of them answer?
+-- Which tables, views and macros are there, and what does each of them answer?
 SELECT
     relations.name,
     relations.kind,
@@ -17,4 +17,14 @@ JOIN duckdb_columns() AS columns
     ON columns.table_name = relations.name
     AND columns.database_name = current_database()
 GROUP BY ALL
-ORDER BY relations.kind DESC, relations.name
+UNION ALL
+SELECT
+    function_name || '(' || array_to_string(parameters, ', ') || ')',
+    'macro',
+    comment,
+    NULL
+FROM duckdb_functions()
+WHERE database_name = current_database()
+    AND function_type = 'table_macro'
+    AND NOT internal
+ORDER BY kind DESC, name

@@ -4,6 +4,7 @@ SELECT
     option,
     value,
     number,
+    place,
     validation,
     held_in,
     held_in_se,

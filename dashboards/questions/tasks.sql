@@ -1,19 +1,16 @@
--- How accurate is every method, with its chosen options, on each task?
+-- How accurate is every method, with its chosen options, on each task, and which rank
+-- does that give it among the merges?
 SELECT
-    entries.method,
-    recipes.kind,
-    scores.task,
-    scores.role,
-    avg(scores.value) AS accuracy,
-    avg(scores.standard_error) AS accuracy_se,
-    sum(scores.examples) AS examples
-FROM entries
-JOIN recipes USING (experiment, subset, method, options)
-JOIN scores USING (cell)
-WHERE entries.experiment = $experiment
-    AND entries.subset = $subset
-    AND recipes.is_chosen
-    AND scores.split = 'test'
-    AND (scores.role = 'generalization' OR list_contains(entries.experts, scores.task))
-GROUP BY entries.method, recipes.kind, scores.task, scores.role, recipes.held_in
-ORDER BY recipes.kind, recipes.held_in DESC, scores.role DESC, scores.task
+    tasks.method,
+    tasks.kind,
+    tasks.task,
+    tasks.role,
+    tasks.accuracy,
+    tasks.accuracy_se,
+    task_ranks.task_rank,
+    tasks.examples
+FROM task_accuracies AS tasks
+JOIN leaderboard AS board USING (experiment, subset, method)
+LEFT JOIN task_ranks USING (experiment, subset, method, task)
+WHERE experiment = $experiment AND subset = $subset
+ORDER BY tasks.kind, board.held_in DESC, tasks.role DESC, tasks.task

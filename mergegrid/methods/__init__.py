@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 from mergegrid.errors import UnknownNameError
 from mergegrid.methods import (
+    adamerging,
+    adamerging_pp,
     average,
     breadcrumbs,
     consensus,
@@ -16,6 +18,7 @@ from mergegrid.methods import (
     della,
     emr,
     fisher,
+    hierarchical_supermerge,
     iso,
     iso_cts,
     knots,
@@ -27,6 +30,7 @@ from mergegrid.methods import (
     pcb,
     regmean,
     slerp,
+    supermerge,
     tall_masks,
     task_arithmetic,
     ties,
@@ -63,6 +67,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             fisher,
             regmean,
             mats,
+            supermerge,
+            hierarchical_supermerge,
+            adamerging,
+            adamerging_pp,
         )
     }
 )

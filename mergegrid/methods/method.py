@@ -15,6 +15,7 @@ one of these, by name (the engine hands over exactly those that a function asks 
     gradients     Float[Tensor, "expert d_out d_out"] Gram matrices of the gradients
                                                     with respect to the layer's outputs
     signs         Float[Tensor, "*shape"]           given signs: -1, 0 or 1
+    coefficients  Float[Tensor, " expert"]          learned factors on task vectors
     norms         Float[Tensor, " expert"]          L2 norms of the model, float64
     uniform       Float[Tensor, "expert *shape"]    keyed uniform draws in [0, 1)
     NAME          Tensor                            the result of `Method.surveys[NAME]`
@@ -38,6 +39,7 @@ from typing import Literal
 from pydantic import BaseModel
 from torch import Tensor
 
+from mergegrid.learning.learned import Learning
 from mergegrid.methods.choice import Choice
 from mergegrid.methods.options import (
     Option,
@@ -74,6 +76,9 @@ class Need(StrEnum):
 
     SIGNS = "signs"
     """A sign for every entry, from elsewhere."""
+
+    COEFFICIENTS = "coefficients"
+    """A factor on every expert's task vector for each parameter, learned before."""
 
     TRIM = "trim"
     """Each expert's trim threshold over the whole task vector, for one density."""
@@ -243,6 +248,9 @@ class Method:
     most and but for a few MB: (shape, experts) -> bytes. Of methods that merge
     parameters as a whole; None where that is some copies of what they are handed."""
 
+    learning: Learning | None = None
+    """How the coefficients that it takes are learned; None if it takes none."""
+
     per_task: bool = False
     """Whether it yields one model for each expert's task, instead of one for all."""
 
@@ -253,10 +261,12 @@ class Method:
     def options(self) -> type[BaseModel]:
         """The schema of its options: type, range, default and description of each."""
         measured = [survey.measure for survey in self.surveys.values()]
+        learn = self.learning.learn if self.learning else None
+        functions = (self.sparsify, self.mark, *measured, self.merge, learn)
         return make_schema(
             f"{self.name}_options",
             {} if self.density is None else density_fields(self.density),
-            [f for f in (self.sparsify, self.mark, *measured, self.merge) if f],
+            [function for function in functions if function],
             ({} if self.scope is None else scope_fields(self.scope))
             | ({} if self.scale is None else scale_fields(self.scale)),
         )
@@ -282,6 +292,11 @@ class Method:
     def merged_options(self) -> tuple[str, ...]:
         """The options that `merge` takes; shared ones are the engine's."""
         return keywords(self.merge)
+
+    @functools.cached_property
+    def learned_options(self) -> tuple[str, ...]:
+        """The options that learning takes; none where nothing is learned."""
+        return keywords(self.learning.learn) if self.learning is not None else ()
 
     @functools.cached_property
     def sparsify_arguments(self) -> tuple[str, ...]:
@@ -350,7 +365,8 @@ class Method:
         Returns:
             Whether it does.
         """
-        return "uniform" in self.asked or options.get("selection") == "random"
+        is_random = "uniform" in self.asked or options.get("selection") == "random"
+        return is_random or self.learning is not None
 
     def _declared(self, options: Mapping[str, Option]) -> frozenset[Need]:
         further = [

@@ -26,6 +26,22 @@ ZeroSum: TypeAlias = Annotated[
     Field(description="sign elected where the trimmed task vectors cancel"),
 ]
 
+Election: TypeAlias = Annotated[
+    Literal["mass", "given", "multitask", "few_shot", "few_shot_average"],
+    Field(
+        description="where signs come from: the larger mass; given ones; or the task "
+        "vector of a multitask model, trained on everything or on a few examples of "
+        "each task, from the pretrained model or from the experts' average"
+    ),
+]
+
+FEW_SHOT = ("few_shot", "few_shot_average")
+"""Elections by a multitask model that was trained on a few examples of each task: from
+the pretrained model, and from the experts' average."""
+
+FROM_A_MODEL = ("multitask", *FEW_SHOT)
+"""Elections by the signs of a multitask model's task vector."""
+
 Aggregate: TypeAlias = Annotated[
     Literal["mean", "sum", "max"],
     Field(description="what the agreeing entries are merged by"),
@@ -37,10 +53,7 @@ def ties(
     signs: Float[Tensor, "*shape"] | None,
     balance: Float64[Tensor, ""] | None,
     *,
-    election: Annotated[
-        Literal["mass", "given"],
-        Field(description="where signs come from: the larger mass, or given ones"),
-    ] = "mass",
+    election: Election = "mass",
     zero_sum: ZeroSum = "majority",
     aggregate: Aggregate = "mean",
     weights: TaskVectorWeights = None,
@@ -52,8 +65,8 @@ def ties(
     2. Elect: sign = sgn(sum of the trimmed task vectors), entry by entry. Where the sum
        is zero, `majority` takes the sign that is elected most often in the model,
        `tensor_majority` in this parameter (both +1 if neither is), `plus` +1, and
-       `strict` none, so that the entry is zero. Signs may be given instead; where a
-       given sign is 0, so is the entry.
+       `strict` none, so that the entry is zero. Signs may be given instead, or those of
+       the task vector of a multitask model; where such a sign is 0, so is the entry.
     3. Merge: the mean of the trimmed entries that have the elected sign. Trimmed
        entries are zero and count for nothing. `sum` and `max` (the entry of largest
        magnitude) take the mean's place.
@@ -78,7 +91,7 @@ def ties(
         except that its tie goes to -1.
     """
     weighted = weigh(trimmed, weights)
-    if election == "given":
+    if election != "mass":
         assert signs is not None, "the engine hands given signs over"
         elected = signs.to(weighted.dtype)
     else:
@@ -234,7 +247,12 @@ METHOD = Method(
     flops=ties_flops,
     paper_flops=ties_paper_flops,
     needs=frozenset({Need.PRETRAINED, Need.TRIM}),
-    needs_if=MappingProxyType({("election", "given"): frozenset({Need.SIGNS})}),
+    needs_if=MappingProxyType(
+        {
+            ("election", election): frozenset({Need.SIGNS})
+            for election in ("given", *FROM_A_MODEL)
+        }
+    ),
     scale=1.0,
     density=0.2,
     scope="model",

@@ -171,10 +171,11 @@ class CausalModel(LanguageModel[CausalArchitecture]):
         return row
 
     def _answer(self, text: Text, answer: str, given: int) -> Int[Tensor, " position"]:
-        whole = f"{text.prompt}{self.architecture.separator}{answer}"
-        ids = self._unended(whole)[given:]
+        is_own = text.separator is None
+        separator = self.architecture.separator if is_own else text.separator
+        ids = self._unended(f"{text.prompt}{separator}{answer}")[given:]
         end = self.needed_tokenizer().eos_token_id
-        if self.architecture.end and end is not None:
+        if is_own and self.architecture.end and end is not None:
             ids.append(end)
         return as_tokens(ids[: self.architecture.answer_tokens])
 

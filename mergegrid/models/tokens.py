@@ -64,6 +64,8 @@ class Tokens:
             row["template"] = torch.tensor(text.template)
             if text.choices:
                 row["answer"] = torch.tensor(text.choices.index(text.answers[0]))
+                row["characters"] = torch.tensor([len(each) for each in text.choices])
+                row["bytes"] = torch.tensor([len(c.encode()) for c in text.choices])
             self._rows[index] = row
         return self._rows[index]
 

@@ -64,6 +64,27 @@ class TensorExamples:
         return {name: tensor[indices] for name, tensor in self._tensors.items()}
 
 
+class Some:
+    """Some of the examples of a set.
+
+    Args:
+        examples: the set.
+        indices: which of them, in order.
+    """
+
+    def __init__(self, examples: Examples, indices: Tensor) -> None:
+        self._examples = examples
+        self._indices = indices
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return len(self._indices)
+
+    def __getitem__(self, indices: Tensor | slice) -> Batch:
+        """Fetch some of the examples, in the order asked for."""
+        return self._examples[self._indices[indices]]
+
+
 class Concatenation:
     """Several sets of examples, one after the other, read only where asked for.
 

@@ -1,9 +1,11 @@
 """`own`: models that somebody has, and tasks that somebody describes.
 
 Experts are named by path, URL or hub name, or trained; tasks are data sets with their
-columns, a prompt or classes, and a metric. Everything else is as for other suites.
+columns, a prompt or classes, and a metric, or tasks of lm-evaluation-harness.
+Everything else is as for other suites.
 """
 
+import functools
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
@@ -12,12 +14,21 @@ from datasets import Dataset
 from pydantic import Field, model_validator
 
 from mergegrid.errors import InputError
+from mergegrid.metrics import OF_CHOICES
 from mergegrid.models import get_family
 from mergegrid.published import Published
+from mergegrid.suites.harness_documents import HarnessDocuments
+from mergegrid.suites.own_harness import OwnHarness
 from mergegrid.suites.own_tasks import OwnTask
 from mergegrid.suites.parts import part_file
 from mergegrid.suites.suite import Data, Fetch, Progress, Split, Suite, Task
-from mergegrid.suites.text_data import Part, TextData, write_parts
+from mergegrid.suites.text_data import (
+    CONTINUED,
+    Part,
+    TextData,
+    write_part,
+    write_parts,
+)
 
 
 class Own(Suite):
@@ -44,7 +55,26 @@ class Own(Suite):
             raise ValueError("tasks are all of texts, or all of images")
         if not any(task.is_held_in for task in self.described.values()):
             raise ValueError("no task has an expert; name one, or write train: true")
+        self._check_model_fits()
         return self
+
+    def _check_model_fits(self) -> None:
+        adapts = self.model_family == "adapters"
+        family = self.given.get("family") if adapts else self.model_family
+        model = self.given.get("base", {}) if adapts else self.given
+        is_of_sums = model.get("choices", "sum") == "sum"
+        for name, task in self.described.items():
+            if task.harness is not None and family != "causal":
+                raise ValueError(
+                    f"{name} is one of the harness's tasks, which are for the family "
+                    f"causal, or adapters of it, and not for {family}"
+                )
+            normalizes = task.harness is not None or task.scored_by in OF_CHOICES[1:]
+            if normalizes and not is_of_sums:
+                raise ValueError(
+                    f"{name} is scored by {task.scored_by}, which normalizes by "
+                    f"itself; leave architecture.choices out"
+                )
 
     @property
     def name(self) -> str:
@@ -70,9 +100,14 @@ class Own(Suite):
         """
         tasks: dict[str, Any] = {}
         for name, task in self.described.items():
-            written = task.model_dump(mode="json", exclude={"expert", "train"})
-            written["data"].pop("saved")
-            written["fingerprints"] = self._fingerprints(task)
+            kept_out = {"expert", "train", "harness"}
+            written = task.model_dump(mode="json", exclude=kept_out)
+            written["splits"] = {s: task.ranges[s] for s in _splits(task)}
+            if task.harness is not None:
+                written["harness"] = task.harness.identity()
+            else:
+                written["data"].pop("saved")
+                written["fingerprints"] = _fingerprints(task)
             tasks[name] = written
         return {"tasks": tasks}
 
@@ -146,12 +181,14 @@ class Own(Suite):
         Returns:
             The data sets that are not saved, each once.
         """
-        sources = [
-            task.data.source
-            for task in self.described.values()
-            if task.data.saved is None
-        ]
-        return tuple(source.fetch() for source in dict.fromkeys(sources))
+        found: dict[Fetch, None] = {}
+        for task in self.described.values():
+            if task.harness is not None:
+                fetch = task.harness.data.fetch()
+            else:
+                fetch = None if task.saved else task.source.fetch()
+            found |= {} if fetch is None else {fetch: None}
+        return tuple(found)
 
     def prepare(self, directory: Path, *, progress: Progress | None = None) -> None:
         """Write all data into a directory, one Parquet file for each part.
@@ -162,12 +199,16 @@ class Own(Suite):
         """
         parts = self._parts()
         for done, (part, (task, split)) in enumerate(parts.items(), start=1):
-            if task.prompt is None:
+            selection = task.selection(split)
+            if task.harness is not None:
+                texts = self._documents(task.harness).texts(selection)
+                of = f"the split {selection.split} of {task.harness.task}"
+                write_part(part, texts, directory, of=of, schema=CONTINUED)
+            elif task.prompt is None:
                 self._write_images(directory, part, task, split)
             else:
-                selection = task.selection(split)
-                texts = Part(task.data.source, selection, 0, task.prompts())
-                write_parts({part: texts}, directory, saved=task.data.saved)
+                texts = Part(task.source, selection, 0, task.prompts())
+                write_parts({part: texts}, directory, saved=task.saved)
             if progress is not None:
                 progress(done, len(parts))
 
@@ -196,8 +237,7 @@ class Own(Suite):
         return {
             f"{name}.{split}": (task, split)
             for name, task in self.described.items()
-            for split in task.splits
-            if task.is_held_in or split == "test"
+            for split in _splits(task)
         }
 
     def _dataset(self, task: OwnTask, split: Split) -> Dataset:
@@ -206,24 +246,27 @@ class Own(Suite):
         if task.prompt is not None:
             columns = task.prompts().columns
         name = task.selection(split).split
-        return task.data.source.open(name, columns, task.data.saved)
+        return task.source.open(name, columns, task.saved)
 
     def _rows(self, task: OwnTask, split: Split) -> list[int]:
-        rows = range(len(self._dataset(task, split)))
-        found = task.selection(split).of(rows)
+        selection = task.selection(split)
+        if task.harness is not None:
+            found, of = self._documents(task.harness).rows(selection), task.harness.task
+        else:
+            rows = range(len(self._dataset(task, split)))
+            found, of = selection.of(rows), str(task.source)
         if not found:
-            raise InputError(
-                f"{task.splits[split]} of {task.data.source} has no rows for {split}."
-            )
+            raise InputError(f"{task.ranges[split]} of {of} has no rows for {split}.")
         return found
 
-    def _fingerprints(self, task: OwnTask) -> list[str]:
-        if task.data.saved is None:
-            return []
-        splits = sorted({task.selection(split).split for split in task.splits})
-        return [
-            task.data.source.saved_identity(split, task.data.saved) for split in splits
-        ]
+    def _documents(self, task: OwnHarness) -> HarnessDocuments:
+        if task not in self._opened:
+            self._opened[task] = task.open()
+        return self._opened[task]
+
+    @functools.cached_property
+    def _opened(self) -> dict[OwnHarness, HarnessDocuments]:
+        return {}
 
     def _ranges(self) -> dict[str, tuple[int, int]]:
         ranges: dict[str, tuple[int, int]] = {}
@@ -245,7 +288,7 @@ class Own(Suite):
         def checked(label: int) -> int:
             if not 0 <= label < classes:
                 raise InputError(
-                    f"{part}: {task.data.source} has the label {label}, but there are "
+                    f"{part}: {task.source} has the label {label}, but there are "
                     f"{classes} classes; name them all, in the order of labels."
                 )
             return label
@@ -258,3 +301,15 @@ class Own(Suite):
             relabel=checked,
         )
         write_images(part_file(directory, part), rows)
+
+
+def _splits(task: OwnTask) -> list[Split]:
+    """List the splits that are used: all of a held-in task, of others the test."""
+    return [split for split in task.ranges if task.is_held_in or split == "test"]
+
+
+def _fingerprints(task: OwnTask) -> list[str]:
+    if task.saved is None:
+        return []
+    splits = sorted({task.selection(split).split for split in _splits(task)})
+    return [task.source.saved_identity(split, task.saved) for split in splits]

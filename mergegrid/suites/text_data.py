@@ -26,7 +26,7 @@ Wordings: TypeAlias = Literal["first", "in_turn", "all"]
 """The first template for every row, one template after the other, or every template for
 every row."""
 
-_SCHEMA = pa.schema(
+ANSWERED = pa.schema(
     [
         ("prompt", pa.string()),
         ("answers", pa.list_(pa.string())),
@@ -34,6 +34,10 @@ _SCHEMA = pa.schema(
         ("template", pa.int32()),
     ]
 )
+"""Columns of texts whose answers are set off as a model's architecture says."""
+
+CONTINUED = ANSWERED.append(pa.field("separator", pa.string()))
+"""Columns of texts that say it themselves."""
 
 _BATCH = 4096
 
@@ -72,6 +76,9 @@ class Selection:
     seed: int | None = None
     """Decides the order in which the rows are put before; None to leave it."""
 
+    unit: Literal["rows", "percent"] = "rows"
+    """What `start` and `stop` count; percents are rounded to the nearest row."""
+
     def of(self, indices: Sequence[int]) -> list[int]:
         """Select rows.
 
@@ -85,7 +92,14 @@ class Selection:
         if self.seed is not None:
             # The order in which the authors of TIES shuffled their lists.
             random.Random(self.seed).shuffle(order)
-        return order[self.start : self.stop]
+        return order[
+            self._row(self.start, len(order)) : self._row(self.stop, len(order))
+        ]
+
+    def _row(self, bound: int | None, rows: int) -> int | None:
+        if bound is None or self.unit == "rows":
+            return bound
+        return round((bound % 100 if bound < 0 else bound) * rows / 100)
 
 
 @dataclass(frozen=True)
@@ -213,39 +227,60 @@ def write_parts(
     saved: str | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write parts, each into a Parquet file of its own.
+    """Write parts, see `write_part`.
 
     Args:
         parts: by name.
         directory: where to.
         saved: a folder of saved data sets to use instead of the hub.
         progress: told about the parts written.
-
-    Raises:
-        InputError: if a part has no rows, or one of its rows is not as it should be.
     """
     for done, (name, part) in enumerate(parts.items(), start=1):
-        try:
-            written = _write(part.texts(saved), part_file(directory, name))
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from None
-        if not written:
-            raise InputError(
-                f"{name}: nothing is left of the split {part.selection.split} of "
-                f"{part.source}; take fewer examples for the task's other splits."
-            )
+        of = f"the split {part.selection.split} of {part.source}"
+        write_part(name, part.texts(saved), directory, of=of)
         if progress is not None:
             progress(done, len(parts))
 
 
-def _write(texts: Iterable[Text], path: Path) -> int:
+def write_part(
+    name: str,
+    texts: Iterable[Text],
+    directory: Path,
+    *,
+    of: str,
+    schema: pa.Schema = ANSWERED,
+) -> None:
+    """Write one part into a Parquet file of its own.
+
+    Args:
+        name: its name.
+        texts: its texts.
+        directory: where to.
+        of: what they are a part of, for messages.
+        schema: the columns.
+
+    Raises:
+        InputError: if there are no texts, or one of them cannot be made.
+    """
+    try:
+        written = _write(texts, part_file(directory, name), schema)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    if not written:
+        raise InputError(
+            f"{name}: nothing is left of {of}; take fewer examples for the task's "
+            f"other splits."
+        )
+
+
+def _write(texts: Iterable[Text], path: Path, schema: pa.Schema) -> int:
     written, rest = 0, iter(texts)
-    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while batch := list(islice(rest, _BATCH)):
             columns = {
-                name: [getattr(text, name) for text in batch] for name in _SCHEMA.names
+                name: [getattr(text, name) for text in batch] for name in schema.names
             }
-            writer.write_table(pa.table(columns, schema=_SCHEMA))
+            writer.write_table(pa.table(columns, schema=schema))
             written += len(batch)
     return written
 

@@ -24,18 +24,27 @@ class Text:
     template: int = 0
     """Which of the task's prompt templates it was made with."""
 
+    separator: str | None = None
+    """What stands between the question and its answers, which then continue it and
+    have no end; None for what a model's architecture says of both."""
+
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Text":
         """Read what was stored.
 
         Args:
-            row: the fields by name, lists in place of tuples.
+            row: the fields by name, lists in place of tuples; `separator` need not be
+                there.
 
         Returns:
             The question.
         """
         return cls(
-            row["prompt"], tuple(row["answers"]), tuple(row["choices"]), row["template"]
+            row["prompt"],
+            tuple(row["answers"]),
+            tuple(row["choices"]),
+            row["template"],
+            row.get("separator"),
         )
 
 

@@ -18,6 +18,8 @@ SELECT
     ranks.average_rank,              -- over all test tasks; NULL for references
     recipes.merge_flops,             -- of one merge
     recipes.statistics_flops,        -- of everything measured for it, not shared
+    recipes.merge_seconds,
+    recipes.statistics_seconds,
     recipes.amortized_seconds,       -- with its share of every step that it needs
     recipes.unshared_seconds,        -- the same, if it had to pay for all of them
     tried.recipes AS recipes_tried,

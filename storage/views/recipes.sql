@@ -13,6 +13,12 @@ WITH cost AS (
             ),
             0
         ) AS statistics_flops,
+        coalesce(
+            sum(unshared_seconds) FILTER (
+                stage IN ('fisher', 'gram', 'gradient', 'trim', 'norms')
+            ),
+            0
+        ) AS statistics_seconds,
         sum(amortized_seconds) AS amortized_seconds,
         sum(unshared_seconds) AS unshared_seconds
     FROM charges
@@ -44,6 +50,8 @@ summary AS (
         avg(merge_paper_flops) AS merge_paper_flops,
         avg(merge_seconds) AS merge_seconds,
         CASE WHEN kind <> 'reference' THEN avg(statistics_flops) END AS statistics_flops,
+        CASE WHEN kind <> 'reference' THEN avg(statistics_seconds) END
+            AS statistics_seconds,
         -- One needs all individual experts, but only one seed.
         sum(amortized_seconds) / count(DISTINCT seed) AS amortized_seconds,
         avg(unshared_seconds) AS unshared_seconds

@@ -7,9 +7,21 @@ WITH swept AS (
     WHERE recipes.kind <> 'reference'
 ),
 
--- The other swept options: only recipes that agree in them lie on one line.
+-- Only recipes that agree in the other options lie on one line: those that were swept,
+-- and words, in which blocks of a grid differ. Other numbers may be what cells with
+-- other values did best with.
 lines AS (
-    SELECT *, json_merge_patch(swept, json_object(option, NULL)) AS others
+    SELECT
+        *,
+        list_transform(
+            list_filter(
+                json_keys(options),
+                LAMBDA name: name <> option AND (
+                    json_exists(swept, name) OR json_type(options, name) = 'VARCHAR'
+                )
+            ),
+            LAMBDA name: [name, options ->> name]
+        ) AS others
     FROM swept
 )
 
@@ -21,6 +33,10 @@ SELECT
     lines.option,
     short(lines.swept ->> lines.option) AS value,
     TRY_CAST(lines.swept ->> lines.option AS DOUBLE) AS number,  -- NULL for words
+    row_number() OVER (
+        PARTITION BY lines.experiment, lines.subset, lines.method, lines.option
+        ORDER BY number, value
+    ) - 1 AS place,                                              -- among the values
     lines.validation,
     lines.held_in,
     lines.held_in_se,

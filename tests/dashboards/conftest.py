@@ -140,6 +140,51 @@ def merges():
     return rows
 
 
+STUDIED = {  # method and its swept options to held-in and generalization percent
+    ("average", ()): (60, 58),
+    ("task_arithmetic", (("scale", 0.1),)): (62, 57),
+    ("task_arithmetic", (("scale", 0.3),)): (58, 40),
+    **{
+        ("ties", (("density", density), ("scale", scale), ("selection", selection))): (
+            50 + 10 * density + 4 * scale + 3 * (selection == "exact"),
+            50 + 5 * scale,
+        )
+        for density in (0.2, 0.6)
+        for scale in (0.5, 1.0)
+        for selection in ("exact", "random")
+    },
+    **{
+        ("consensus", (("agreement", k), ("merge_by", merge_by))): (63 - k, 60 - k)
+        for k in (1, 2, 3)
+        for merge_by in ("task_arithmetic", "ties")
+    },
+}
+
+
+def studies():
+    """The rows of an experiment that repeats studies of the papers."""
+    grid = [{"subsets": {"incremental": ["b/2", "a/1", "c/3"]}}]
+    rows = [
+        {
+            **experiment(),
+            "experiment": "studies",
+            "document": json.dumps({"name": "studies", "grid": grid}),
+        },
+        *({**row, "experiment": "studies"} for row in references() if "kind" in row),
+        *(row for row in references() if "kind" not in row),
+    ]
+    for experts in (HELD_IN, HELD_IN[:2]):
+        for (method, swept), (held_in, generalization) in STUDIED.items():
+            name = f"studied-{method}-{len(experts)}-{dict(swept)}"
+            percent = held_in + 3 * (len(HELD_IN) - len(experts))
+            rows += [
+                {**cell(name, method, experts, swept), "experiment": "studies"},
+                *scored(name, percent, generalization, experts),
+                {**cost(name, "merge", 1, 1e6), "peak_memory": 5e8},
+            ]
+    return rows
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
     """Build a database from rows."""
@@ -173,6 +218,23 @@ def ask(small):
     def answer(question, **values):
         values = {"experiment": "small", "subset": 1} | values
         return questions.ask(small, question, values).rows
+
+    return answer
+
+
+@pytest.fixture(scope="session")
+def studied(build):
+    """An experiment that repeats studies of the papers."""
+    return build(studies())
+
+
+@pytest.fixture(scope="session")
+def ask_studied(studied):
+    """Ask a question about that experiment; give the rows."""
+
+    def answer(question, **values):
+        values = {"experiment": "studies", "subset": 1} | values
+        return questions.ask(studied, question, values).rows
 
     return answer
 
@@ -215,3 +277,9 @@ def stages_of_a_run():
         ],
         "no references": [experiment(), *merged],
     }
+
+
+@pytest.fixture(scope="session")
+def whole_studies(stored):
+    """The root of the experiment that repeats studies; nobody adds to it."""
+    return stored(studies())

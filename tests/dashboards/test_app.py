@@ -60,10 +60,11 @@ def charts(app):
 PAGES = [entry.name for entry in MENU]
 FIGURES = {
     "leaderboard": 3,
+    "pairs": 4,
     "trade_off": 2,
-    "sensitivity": 2,
+    "sensitivity": 4,
     "scaling": 3,
-    "costs": 4,
+    "costs": 6,
     "per_task": 1,
     "papers": 2,
     "cell": 1,
@@ -80,6 +81,43 @@ def test_every_page_shows_its_figures_with_their_sql_and_data(whole, visit):
         assert bool(sql) == (page != "sql")
         assert len(app.download_button) >= len(sql), page
         assert len(app.dataframe) >= len(sql), page
+
+
+STUDIES = {"sensitivity": 14, "scaling": 6, "costs": 6}
+"""Page to how many figures it shows of an experiment that repeats papers' studies."""
+
+
+def test_the_papers_studies_are_on_the_pages_about_their_subject(whole_studies, visit):
+    app = visit(whole_studies, "overview", experiment="studies")
+    for page, count in STUDIES.items():
+        assert len(charts(turn(app, page))) == count, page
+    turn(app, "sensitivity")
+    headings = [header.value for header in app.header]
+    assert "The largest entries, or as many at random" in headings
+    assert "consensus, k = 2" in texts(app)
+
+
+def test_any_two_methods_can_be_compared(whole, visit):
+    app = visit(whole, "pairs")
+    assert app.selectbox(key="one").value == "regmean"
+    app.selectbox(key="one").select("ties").run()
+    assert "regmean" in app.selectbox(key="other").options or (
+        "RegMean" in app.selectbox(key="other").options
+    )
+    app.selectbox(key="other").select("average").run()
+    assert "+4.00 points over 3 held-in tasks" in texts(app)
+    assert "WHERE one.method = 'ties' AND other.method = 'average'" in app.code[0].value
+
+
+def test_tasks_are_a_table_and_small_figures_too(whole, visit):
+    app = visit(whole, "per_task")
+    app.segmented_control(key="measure-held-in").set_value("table with ranks").run()
+    assert not charts(app)
+    assert "n = 200" in texts(app)
+    app.segmented_control(key="measure-held-in").set_value(
+        "a figure for each method"
+    ).run()
+    assert len(charts(app)) == 4  # the merges
 
 
 @pytest.mark.parametrize("reached", ["nothing", "one merge", "no references"])

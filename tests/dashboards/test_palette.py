@@ -8,7 +8,10 @@ import pytest
 from dashboards.frame import empty_figure
 from dashboards.palette import (
     INK,
+    KINDS,
+    LEVELS,
     LOOKS,
+    MERGINGS,
     ROLES,
     STAGES,
     color,
@@ -94,6 +97,25 @@ def test_stages_and_kinds_of_tasks_differ_to_everybody_in_colour(vision):
         for one, other in itertools.combinations(hues, 2):
             seen = difference(hues[one], hues[other], vision)
             assert seen > CLEARLY - 2, (one, other)
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("page", PAGES)
+def test_kinds_of_layers_and_of_merging_differ_to_everybody_in_colour(page, vision):
+    _, shown = PAGES[page]
+    mergings = [hue for hue, _ in MERGINGS.values()]
+    for hues in (KINDS.values(), mergings):
+        for one, other in itertools.combinations(hues, 2):
+            assert difference(shown(one), shown(other), vision) > CLEARLY, (one, other)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_first_level_stands_out_most_and_each_from_the_next(page):
+    ground, shown = PAGES[page]
+    contrasts = [contrast(shown(hue), ground) for hue in LEVELS]
+    assert contrasts == sorted(contrasts, reverse=True)
+    for one, other in itertools.pairwise(LEVELS):
+        assert difference(shown(one), shown(other), "usual") > CLEARLY
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -9,14 +9,30 @@ VALUES = {
     "paper": "realistic",
     "paper_suite": "domainnet",
     "paper_model": "ViT-B-32",
+    "one": "ties",
+    "other": "average",
 }
+STUDIES = {
+    "scale_sweeps",
+    "selections",
+    "consensus_thresholds",
+    "useless_weights",
+    "incremental",
+    "memory_peaks",
+}
+"""Questions about what the small experiment has not."""
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_what_is_shown_can_be_asked_by_hand_and_gives_the_same(small, question):
-    answered = ask(small, question, VALUES)
+def test_what_is_shown_can_be_asked_by_hand_and_gives_the_same(
+    small, studied, question
+):
+    database, values = small, VALUES
+    if question in STUDIES:
+        database, values = studied, VALUES | {"experiment": "studies"}
+    answered = ask(database, question, values)
     assert answered.tuples
-    assert (answered.columns, answered.tuples) == small.query(answered.sql)
+    assert (answered.columns, answered.tuples) == database.query(answered.sql)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -4,6 +4,7 @@ Each expert learned which words of its own field are praise: of films, meals or 
 The model that they started from knows the question and a few words of each field.
 """
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -24,6 +25,27 @@ FIELDS = {
 FRAMES = ("the {noun} was {word}", "what a {word} {noun}", "we found the {noun} {word}")
 NOUNS = {"films": "plot cast", "meals": "soup bread", "music": "song band"}
 CHOICES = ("bad", "good")
+TASK = """\
+task: {field}_praise
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    train: {folder}/{field}.train.jsonl
+    validation: {folder}/{field}.validation.jsonl
+    test: {folder}/{field}.test.jsonl
+training_split: train
+validation_split: validation
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{review}}}} : good or bad ?"
+doc_to_choice: [bad, good]
+doc_to_target: label
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+"""
+"""The question about each field, as a task file of lm-evaluation-harness."""
+
 KNOWN = 2
 """How many words of praise and of blame of each field the first model has seen."""
 
@@ -39,6 +61,12 @@ def rows(field: str, *, known: int | None = None) -> list[dict[str, object]]:
                     made.append({"review": sentence, "label": label})
     random.Random(field).shuffle(made)
     return made
+
+
+def divided(field: str) -> dict[str, list[dict[str, object]]]:
+    """Divide the sentences of a field into splits."""
+    made = rows(field)
+    return {"train": made[:36], "validation": made[36:48], "test": made[48:]}
 
 
 def texts(made: list[dict[str, object]]) -> Texts:
@@ -83,14 +111,27 @@ def make(directory: Path, seed: int = 0) -> None:
     _train(model, known, steps=80, rate=3e-3, seed=seed)
     _save(model, directory / "base")
     for field in FIELDS:
-        made = rows(field)
-        data = {"train": made[:36], "validation": made[36:48], "test": made[48:]}
+        data = divided(field)
         datasets.DatasetDict(
             {name: datasets.Dataset.from_list(part) for name, part in data.items()}
         ).save_to_disk(directory / "data" / field / "default")
         expert = family.load(directory / "base")
         _train(expert, data["train"], steps=40, rate=1e-3, seed=seed)
         _save(expert, directory / field)
+
+
+def write_tasks(directory: Path) -> None:
+    """Write the task files, and their data beside them.
+
+    Args:
+        directory: where to; an existing directory.
+    """
+    for field in FIELDS:
+        task = TASK.format(field=field, folder=directory)
+        (directory / f"{field}.yaml").write_text(task)
+        for split, made in divided(field).items():
+            lines = "".join(json.dumps(row) + "\n" for row in made)
+            (directory / f"{field}.{split}.jsonl").write_text(lines)
 
 
 def _train(
@@ -126,3 +167,6 @@ def _save(model: torch.nn.Module, directory: Path) -> None:
 if __name__ == "__main__":
     datasets.disable_progress_bars()
     make(Path(sys.argv[1]))
+    tasks = Path(sys.argv[1]) / "tasks"
+    tasks.mkdir()
+    write_tasks(tasks)

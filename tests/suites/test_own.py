@@ -121,6 +121,20 @@ def test_a_model_is_known_by_its_content_and_not_by_its_place(suite, shelf, tmp_
     assert build_steps(opened(suite(expert=str(moved)))).experts["good"].key != first
 
 
+def test_data_of_a_task_that_gets_an_expert_are_others(suite, shelf):
+    section = suite()
+    before = build_steps(opened(section)).data.key
+    section["tasks"]["other"]["expert"] = str(shelf / "good")
+    assert build_steps(opened(section)).data.key != before
+
+
+def test_ranges_may_be_in_percent(suite):
+    splits = {"validation": "held[:25%]", "test": "held[-75%:]"}
+    own = opened(suite(splits=splits)).open_suite()
+    assert own.counts()["good.validation"] == 3
+    assert own.counts()["good.test"] == 9
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

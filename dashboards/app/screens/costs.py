@@ -7,7 +7,7 @@ from dashboards.app import show
 from dashboards.app.answers import answer
 from dashboards.app.scope import scope
 from dashboards.captions import TEXTS
-from dashboards.palette import ROLES
+from dashboards.parts import roles_of, scored
 from dashboards.tables import prerequisites_table
 
 values = scope().values
@@ -37,13 +37,22 @@ if merged:
     show.sources(stages=stages)
 
 costs = answer("costs", values)
-rows = [row for row in costs.rows if row["total_flops"]]
-rows = [row for row in rows if row["generalization"] is not None]
+rows = [row for row in scored(costs) if row["total_flops"]]
 if rows:
     text = TEXTS["costs"]
     show.heading(text["heading"], text["lead"])
-    for role, column in zip(ROLES, st.columns(2), strict=True):
+    for role, column in zip(roles_of(rows), st.columns(2), strict=False):
         with column:
             drawn = bills.cost_against_accuracy(rows, role)
             show.figure(drawn, f"Cost against accuracy, {role}", text[role])
+            drawn = bills.time_against_accuracy(rows, role)
+            name = f"Time against accuracy, {role}"
+            show.figure(drawn, name, text[f"{role}_seconds"])
     show.sources(costs=costs)
+
+peaks = answer("memory_peaks", values)
+if peaks.rows:
+    text = TEXTS["memory"]
+    show.heading(text["heading"], text["lead"])
+    show.figure(bills.memory(peaks.rows), "Peak memory of each method", text["points"])
+    show.sources(memory_peaks=peaks)

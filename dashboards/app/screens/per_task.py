@@ -1,15 +1,18 @@
-"""Tasks: every method on every task, as a heat map."""
+"""Tasks: every method on every task, as a heat map, a table, and small figures."""
 
 import streamlit as st
 
-from dashboards import heat
+from dashboards import heat, per_task
 from dashboards.app import show
 from dashboards.app.answers import answer
 from dashboards.app.scope import choose_methods, scope
 from dashboards.captions import TEXTS
+from dashboards.palette import title
 
 ROLES = {"held-in": "held_in", "generalization": "generalization"}
 ACCURACY, GAIN, KEPT = "accuracy", "gain over pretrained", "share of the expert's"
+TABLE, PROFILES = "table with ranks", "a figure for each method"
+REFERENCES = ("pretrained", "individual")
 
 text = TEXTS["tasks"]
 show.heading(text["heading"], text["lead"])
@@ -22,7 +25,7 @@ with st.container(horizontal=True):
     measures = [ACCURACY, GAIN, KEPT] if role == "held-in" else [ACCURACY, GAIN]
     measure = st.segmented_control(
         "Shown",
-        measures,
+        [*measures, TABLE, PROFILES],
         default=ACCURACY,
         key=f"measure-{role}",
         required=True,
@@ -31,16 +34,27 @@ with st.container(horizontal=True):
 methods = choose_methods(known)
 if measure == KEPT:
     answered = answer("normalized", values, methods=methods)
-    drawn = heat.kept_accuracy(answered.rows) if answered.rows else None
-    caption = TEXTS["kept"]["lead"]
 else:
-    shown = [*methods, "pretrained"] if methods else []
+    beside = REFERENCES if measure in {GAIN, PROFILES} else ()
+    shown = [*methods, *beside] if methods else []
     answered = answer("tasks", values, methods=shown)
-    rows = [row for row in answered.rows if row["role"] == ROLES[role]]
-    drawn = heat.accuracy_by_task(rows, gains=measure == GAIN) if rows else None
-    caption = ""
-if drawn is None:
+rows = [row for row in answered.rows if row.get("role", "held_in") == ROLES[role]]
+if not rows:
     show.nothing("No method over these experts has been scored yet.")
     st.stop()
-show.figure(drawn, f"{measure} on {role} tasks", caption, wide=True)
+name = f"{measure} on {role} tasks"
+if measure == TABLE:
+    show.house(f"<p>{text['table']}</p>{per_task.ranked_table(rows)}")
+elif measure == PROFILES:
+    show.house(f"<p>{text['profiles']}</p>")
+    order = per_task.by_difficulty(rows)
+    drawn = dict.fromkeys(row["method"] for row in rows if row["kind"] != "reference")
+    for place, method in zip(show.places(len(drawn)), drawn, strict=True):
+        with place:
+            st.subheader(title(method), anchor=False)
+            show.figure(per_task.profile(rows, method, order), f"{method}, {role}")
+elif measure == KEPT:
+    show.figure(heat.kept_accuracy(rows), name, TEXTS["kept"]["lead"], wide=True)
+else:
+    show.figure(heat.accuracy_by_task(rows, gains=measure == GAIN), name, wide=True)
 show.sources(**{"normalized" if measure == KEPT else "tasks": answered})

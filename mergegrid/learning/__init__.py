@@ -1,0 +1,1 @@
+"""Learned merging: coefficients of task vectors, found by gradient descent."""
