@@ -28,6 +28,7 @@ Rows: TypeAlias = Sequence[Row]
 
 FONT = "'Segoe UI', system-ui, -apple-system, 'Helvetica Neue', Arial, sans-serif"
 _WIDTH = 310.0  # pixels between the axes of a narrow figure
+_LETTER = 6.6  # pixels, at 12 px
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ def label_ends(
             xshift=4,
             font={"size": 12, "color": legible(color(row["method"]))},
         )
-    figure.update_layout(margin={"r": 128})
+    longest = max((len(name(row)) for row in ends), default=0)
+    figure.update_layout(margin={"r": max(128, 12 + math.ceil(_LETTER * longest))})
 
 
 def _label_points(figure: go.Figure, rows: Rows, x: Axis, y: Axis) -> None:

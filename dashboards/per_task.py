@@ -16,19 +16,30 @@ _MOST_NAMED = 14  # tasks whose names fit below a small figure
 _ACCURACY = Axis("accuracy")
 
 
-def ranked_table(rows: Rows) -> str:
+def ranked_table(rows: Rows, experts: Rows = ()) -> str:
     """Write every method's accuracy on every task, with its rank among the merges.
 
     Args:
         rows: of the question `tasks` about one kind of task, best method first.
+        experts: of the question `experts`, to list each by itself below the methods, as
+            in Tables 11 and 12 of TIES.
 
     Returns:
         HTML, as in the tables of SuperMerge: methods by tasks, "accuracy ± standard
         error (rank)", means first. With many tasks it is turned.
     """
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    alone = [
+        {
+            **row,
+            "method": _expert(row["expert"]),
+            "kind": "reference",
+            "task_rank": None,
+        }
+        for row in experts
+    ]
+    methods = list(dict.fromkeys(row["method"] for row in (*rows, *alone)))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    cells = {(row["method"], row["task"]): row for row in rows}
+    cells = {(row["method"], row["task"]): row for row in (*rows, *alone)}
     best = {task: _best(rows, task) for task in tasks}
     examples = {row["task"]: row["examples"] for row in rows}
     lines = [
@@ -38,7 +49,7 @@ def ranked_table(rows: Rows) -> str:
         ]
         for method in methods
     ]
-    names = [f"{glyph(method)}{escape(title(method))}" for method in methods]
+    names = [_name(method) for method in methods]
     heads = [
         "mean",
         *(f"{escape(task)}<br>n = {examples[task]:,}" for task in tasks),
@@ -109,6 +120,15 @@ def by_difficulty(rows: Rows) -> list[str]:
     }
     tasks = {row["task"] for row in rows}
     return sorted(tasks, key=lambda task: (known.get(task, 0), task))
+
+
+def _expert(task: str) -> str:
+    return f"expert of {task}"  # no method has such a name
+
+
+def _name(method: str) -> str:
+    drawn = glyph("individual" if method.startswith(_expert("")) else method)
+    return f"{drawn}{escape(title(method))}"
 
 
 def _best(rows: Rows, task: str) -> float | None:

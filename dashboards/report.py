@@ -16,6 +16,7 @@ ASKED = (
     "paired",
     "bootstrap",
     "tasks",
+    "experts",
     "normalized",
     "sensitivity",
     "scale_sweeps",

@@ -40,7 +40,7 @@ def storage_against_accuracy(rows: Rows, column: str) -> go.Figure:
     figure = empty_figure(
         f"storage, % of the experts' {MEASURES[column]}", "accuracy kept, %"
     )
-    rows = [row for row in rows if row["normalized"] is not None]
+    rows = [dict(row) for row in rows if row["normalized"] is not None]
     storage = Axis(column, is_log=True)
     chosen = [row for row in rows if row["is_chosen"]]
     if not chosen:
@@ -67,7 +67,11 @@ def storage_against_accuracy(rows: Rows, column: str) -> go.Figure:
     best = max(merges, key=KEPT.value, default=None)
     scatter_points(
         figure,
-        chosen,
+        # Hollow points are models that nothing was merged for.
+        [
+            row | {"kind": "merged"} if row["kind"] == "per_task" else row
+            for row in chosen
+        ],
         storage,
         KEPT,
         hover="%{x:.3g}% of the storage, %{y:.1f}% of the accuracy",

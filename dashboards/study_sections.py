@@ -54,10 +54,10 @@ def tasks(answers: Answers) -> str:
     if others:
         content += (
             f"<details><summary>{text['generalization']}</summary>"
-            f"{per_task.ranked_table(others)}</details>"
+            f"{per_task.ranked_table(others, answers['experts'].rows)}</details>"
         )
     content += f"<p>{text['profiles']}</p>{_profiles(held_in)}"
-    return section_html("tasks", content, asked(answers, "tasks"))
+    return section_html("tasks", content, asked(answers, "tasks", "experts"))
 
 
 def scale_sweeps(answers: Answers) -> str:

@@ -10,6 +10,7 @@ import torch
 from mergegrid.documents import read_mapping, validated
 from mergegrid.engine import check_task, read_recipe
 from mergegrid.layout import Vocabulary
+from mergegrid.measured import OF_ALL
 from mergegrid.mergekit_file import is_mergekit
 from mergegrid.mergekit_recipe import MergekitMerge, read_merge
 from mergegrid.methods import get_method
@@ -46,7 +47,8 @@ class MergeFile:
     """Where relative paths may start from."""
 
     statistics: Mapping[Need, Mapping[str, str]]
-    """Need to expert to what was measured; given signs under one name of any kind."""
+    """Need to expert to what was measured; what is of all experts under one
+    name of any kind."""
 
     seed: int = 0
     """For methods that draw at random."""
@@ -121,8 +123,10 @@ def _of_recipe(path: Path, text: str, document: Mapping[str, Any]) -> MergeFile:
         Need.GRAM: file.statistics.gram,
         Need.GRADIENT: file.statistics.gradient,
     }
-    if file.statistics.signs is not None:
-        statistics[Need.SIGNS] = {"signs": file.statistics.signs}
+    for need in OF_ALL:
+        given = getattr(file.statistics, need.value)
+        if given is not None:
+            statistics[need] = {need.value: given}
     return MergeFile(
         path=path,
         text=text,

@@ -26,6 +26,9 @@ class StatisticFiles(Section):
     signs: str | None = None
     """Signs for all experts, by name of the parameter."""
 
+    coefficients: str | None = None
+    """Learned coefficients: a number for each expert, by name of the parameter."""
+
 
 class RecipeFile(Section):
     """What to merge, and how.

@@ -74,6 +74,9 @@ STATISTICS = {
     need: {name: MEASURED[name][need] for name in EXPERTS}
     for need in (Need.FISHER, Need.GRAM, Need.GRADIENT)
 }
+STATISTICS[Need.COEFFICIENTS] = {
+    "any": {name: normal(len(EXPERTS), seed=i) for i, name in enumerate(PARAMETERS)}
+}
 STATISTICS[Need.SIGNS] = {"any": {name: PRETRAINED[name].sign() for name in PARAMETERS}}
 
 
@@ -204,6 +207,7 @@ def test_streaming_is_merging_in_memory_whatever_the_files(
     statistics = {
         need: {owner: given[owner] for owner in given if owner in (*names, "any")}
         for need, given in STATISTICS.items()
+        if need in method.all_needs
     }
     tasks = names if method.per_task else (None,)
     expected = {

@@ -17,7 +17,7 @@ JOIN leaderboard AS board
 ORDER BY
     compared.role DESC,
     board.kind,
-    board.held_in DESC,
+    if(compared.role = 'held_in', board.held_in, board.generalization) DESC,
     compared.method,
     compared.ahead,
     compared.other

@@ -11,7 +11,7 @@ from mergegrid.methods.adamerging import learn
 from mergegrid.methods.method import Method, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.supermerge import supermerge, supermerge_flops
-from mergegrid.methods.ties import BALANCE, ZeroSum, elect
+from mergegrid.methods.ties import UNWEIGHTED_BALANCE, ZeroSum, elect
 
 
 def adamerging_pp(
@@ -91,5 +91,5 @@ METHOD = Method(
     scope="model",
     learning=Learning(learn, "unlabelled", agreeing_task_vectors),
     sweep=MappingProxyType({"granularity": ("model", "tensor")}),
-    surveys=MappingProxyType({"balance": BALANCE}),
+    surveys=MappingProxyType({"balance": UNWEIGHTED_BALANCE}),
 )

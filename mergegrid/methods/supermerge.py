@@ -81,8 +81,8 @@ def supermerge(
         Yang et al., "SuperMerge", arXiv:2412.10416, eq. 4.
     """
     weights = coefficients.to(task_vectors.dtype)
-    change = weights @ task_vectors.flatten(1)
-    return pretrained + change.view(pretrained.shape)
+    weighted = task_vectors * weights.view(-1, *(1,) * pretrained.dim())
+    return pretrained + weighted.sum(dim=0)
 
 
 def raw_task_vectors(

@@ -14,7 +14,7 @@ from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import PER_EXPERT, factors
 from mergegrid.methods.survey import Survey
 from mergegrid.methods.task_arithmetic import task_arithmetic_flops
-from mergegrid.methods.ties import sign_balance, ties, ties_flops
+from mergegrid.methods.ties import ties, ties_flops, trimmed_balance
 
 MergeBy: TypeAlias = Annotated[
     Literal["task_arithmetic", "ties"],
@@ -145,18 +145,6 @@ def multi_task_vector(
         return task_vectors.double().sum(dim=0)
     assert trimmed is not None, "the engine trims"
     return ties(trimmed.double(), None, balance, aggregate="sum")
-
-
-def trimmed_balance(trimmed: Float[Tensor, "expert *shape"]) -> Float64[Tensor, ""]:
-    """Count the signs that TIES elects in one parameter.
-
-    Args:
-        trimmed: expert minus pretrained, trimmed, for every expert.
-
-    Returns:
-        The number of positive minus that of negative signs.
-    """
-    return sign_balance(trimmed)
 
 
 TIES_BALANCE = Survey(trimmed_balance, only_if=frozenset({("merge_by", "ties")}))

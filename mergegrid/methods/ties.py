@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Literal, TypeAlias
 
@@ -174,12 +175,27 @@ def sign_balance(
     return signs_by_mass(weigh(trimmed, weights)).sum(dtype=torch.float64)
 
 
+def trimmed_balance(trimmed: Float[Tensor, "expert *shape"]) -> Float64[Tensor, ""]:
+    """Count one parameter's elected signs, where task vectors have no weights.
+
+    Args:
+        trimmed: expert minus pretrained, trimmed, for every expert.
+
+    Returns:
+        The number of positive minus that of negative signs.
+    """
+    return sign_balance(trimmed)
+
+
 BALANCE = Survey(
     sign_balance,
     only_if=frozenset({("zero_sum", "majority"), ("zero_sum", "tensor_majority")}),
     per_tensor_if=frozenset({("zero_sum", "tensor_majority")}),
 )
 """The survey that a method asks for if it elects signs by `elect`."""
+
+UNWEIGHTED_BALANCE = replace(BALANCE, measure=trimmed_balance)
+"""The same, of a method that gives task vectors no weights."""
 
 
 def ties_flops(shape: tuple[int, ...], experts: int, **options: Option) -> int:

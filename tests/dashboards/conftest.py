@@ -185,6 +185,112 @@ def studies():
     return rows
 
 
+def pruned():
+    rows = []
+    for density, held_in in ((0.1, 80), (1.0, 90)):
+        name = f"pruned-{density}"
+        options = {"density": density, "selection": "exact"}
+        rows += [
+            cell(
+                name,
+                "magnitude_pruning",
+                HELD_IN,
+                (("density", density),),
+                kind="per_task",
+            )
+            | {"options": json.dumps(options)},
+            *(
+                row
+                for row in scored(name, held_in, 0)
+                if row.get("role") != "generalization"
+            ),
+            cost(name, "merge", 1, 1e6),
+            {"table": "lineage", "child": name, "parent": "base"},
+        ]
+    return rows
+
+
+def looked_at(key, experts, sample=0):
+    """Say what a profile of some experts holds: a third of the entries in conflict."""
+    shared = {"profile": key, "density": 0.2}
+    masked = shared | {"merge_by": "ties", "mask_threshold": 0.4}
+    summed = masked | {"merge_by": "task_arithmetic", "density": 1.0}
+    whole = {"entries": 90, "redundant": 9, "kept": 60, "outvoted": 20}
+    return [
+        {
+            "table": "profiles",
+            "experiment": "small",
+            "definition": "1",
+            "profile": key,
+            "kind": "profile" if len(experts) > 1 else "distribution",
+            "experts": experts,
+            "size": len(experts),
+            "sample": sample,
+        },
+        *(
+            {"table": "conflicts", **shared, **whole, "conflicting": 30, **density}
+            for density in ({}, {"density": 1.0, "conflicting": 60})
+        ),
+        *(
+            {
+                "table": "magnitudes",
+                **shared,
+                "grouping": grouping,
+                "level": level,
+                "merging": merging,
+                "entries": 30,
+                "mean": 0.002 * (level + 1),
+                "deviation": 0.001,
+            }
+            for grouping, levels in (("kept_by", (0, 1)), ("agreement", (0.5, 1)))
+            for level in levels
+            for merging in ("average", "trimmed", "elected", "both")
+        ),
+        *(
+            {"table": "agreements", **merged, "tasks": tasks, "entries": 90 / 4}
+            for merged in (masked, summed)
+            for tasks in range(len(experts) + 1)
+        ),
+        *(
+            {"table": "masks", **merged, "task": task, "entries": 30}
+            for merged in (masked, summed)
+            for task in experts
+        ),
+    ]
+
+
+def layers(task):
+    """Say what a distribution holds: an embedding, and a weight in each of two layers."""
+    names = ("embed", "blocks.0.attn.weight", "blocks.1.attn.weight")
+    rows = looked_at(f"spread-{task}", [task])[:1]
+    for place, name in enumerate(names):
+        rows.append(
+            {
+                "table": "task_vectors",
+                "profile": f"spread-{task}",
+                "parameter": name,
+                "place": place,
+                "layer_kind": "attention" if place else "embedding",
+                "depth": place - 1 if place else None,
+                "layers": 2 if place else None,
+                "entries": 100,
+                "unchanged": 0,
+                "norm": 0.02,
+                "mean": 0.0,
+                "deviation": 0.002,
+                "magnitude": 0.001,
+                "quantiles": [(level - 13) / 2e3 for level in range(27)],
+            }
+        )
+    return rows
+
+
+def profiles():
+    """Say what was looked at in task vectors: of all experts, of two, and of each."""
+    rows = looked_at("all", HELD_IN) + looked_at("two", HELD_IN[:2], sample=1)
+    return rows + [row for task in HELD_IN for row in layers(task)]
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
     """Build a database from rows."""
@@ -202,7 +308,7 @@ def build(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_rows():
     """What the ledger holds of the whole small experiment."""
-    return [experiment(), *references(), *merges()]
+    return [experiment(), *references(), *merges(), *pruned(), *profiles()]
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def test_what_was_recorded_last_is_the_first_experiment(build, small_rows):
         ("other", "vision"),
         ("small", "glyphs"),
     ]
-    assert [(r["cells"], r["scored"]) for r in answered.rows] == [(0, 0), (13, 13)]
+    assert [(r["cells"], r["scored"]) for r in answered.rows] == [(0, 0), (15, 15)]
 
 
 def test_a_cell_that_has_no_scores_is_still_a_cell(build, stages_of_a_run):

@@ -186,6 +186,17 @@ def test_a_table_of_many_tasks_has_a_line_for_each(ask_studied):
     assert len(others) == per_task.MOST_COLUMNS + 1
 
 
+def test_experts_by_themselves_are_listed_where_none_was_trained(ask_studied):
+    rows = [row for row in ask_studied("tasks") if row["role"] == "generalization"]
+    _, *body = cells_of(per_task.ranked_table(rows, ask_studied("experts")))
+    assert [line[0] for line in body[-3:]] == [
+        "expert of a/1",
+        "expert of b/2",
+        "expert of c/3",
+    ]
+    assert body[-1][1:3] == ["31.5 ± 1.6", "30.0 ± 3.2"]
+
+
 def test_profiles_begin_with_what_is_hardest_for_the_pretrained_model(ask_studied):
     rows = [row for row in ask_studied("tasks") if row["role"] == "held_in"]
     assert per_task.by_difficulty(rows[::-1]) == ["a/1", "b/2", "c/3"]

@@ -22,6 +22,7 @@ LINEAR = ("block.proj.weight", "head.weight")
 
 # Options with which a method returns what all experts agree on.
 LOSSLESS = {
+    "adamerging_pp": {"density": 1.0},
     "dare_ties": {"drop_rate": 0.0, "density": 1.0, "scale": 1.0},
     "della": {"drop_rate": 0.0, "window": 0.0, "scale": 1.0},
     "breadcrumbs": {"keep": 1.0, "outliers": 0.0, "scale": "1/M"},
@@ -79,6 +80,17 @@ GOLDEN = {
     "fisher-v1": (1.90147, -0.178521, -2.23539, 0.601742, 0.62115, -2.08495),
     "regmean-v1": (0.997892, -2.42581, -3.01928, -1.09306, 0.620011, -2.1067),
     "mats-v1": (1.12286, -2.94143, -3.10271, -1.34597, 0.703633, -2.17653),
+    "supermerge-v1": (0.562913, 1.39716, -0.554132, 2.31986, 1.58106, -5.58947),
+    "hierarchical_supermerge-v1": (
+        0.562913,
+        1.39716,
+        -0.554132,
+        2.31986,
+        1.58106,
+        -5.58947,
+    ),
+    "adamerging-v1": (0.562913, 1.39716, -0.554132, 2.31986, 1.58106, -5.58947),
+    "adamerging_pp-v1": (-0.256671, 2.63212, 2.43275, 2.34259, -1.95178, -2.66981),
 }
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -120,6 +132,12 @@ def problem(name, seed, spread=0.1):
                 for key in LINEAR
             }
             for expert in experts
+        },
+        # What every expert has in common is kept, and experts may change places.
+        Need.COEFFICIENTS: {
+            "all": {
+                key: torch.full((len(experts),), 1 / len(experts)) for key in SHAPES
+            }
         },
     }
     return experts, pretrained, statistics
@@ -229,6 +247,7 @@ def test_doubling_all_models_doubles_the_merged_model(name, seed):
 @given(seed=seeds, factor=st.floats(1e-3, 1e3))
 def test_a_common_factor_on_all_statistics_does_not_matter(name, seed, factor):
     experts, pretrained, statistics = problem(name, seed)
+    learned = {Need.COEFFICIENTS: statistics.pop(Need.COEFFICIENTS)}
     scaled = {
         need: {
             expert: mapped(lambda tensor: factor * tensor, tensors)
@@ -237,8 +256,8 @@ def test_a_common_factor_on_all_statistics_does_not_matter(name, seed, factor):
         for need, by_expert in statistics.items()
     }
     assert_close(
-        merged_model(experts, name, pretrained, scaled),
-        merged_model(experts, name, pretrained, statistics),
+        merged_model(experts, name, pretrained, scaled | learned),
+        merged_model(experts, name, pretrained, statistics | learned),
     )
 
 
@@ -383,6 +402,9 @@ def fingerprint(name):
             expert: {"layer.weight": model["layer.weight"].mT @ model["layer.weight"]}
             for expert, model in experts.items()
         },
+        Need.COEFFICIENTS: {
+            "all": {"layer.weight": torch.tensor([0.5, -0.25, 0.125])[: len(experts)]}
+        },
     }
     merged = merged_model(experts, name, pretrained, statistics)["layer.weight"]
     marks = torch.cos(torch.arange(6 * 48.0) ** 2).view(6, 48)
@@ -396,7 +418,10 @@ def test_numbers_are_those_recorded_for_this_version(name):
 
 
 def test_no_two_methods_have_the_same_numbers():
-    assert len({*GOLDEN.values()}) == len(GOLDEN) == len(METHODS)
+    # Methods that differ in how coefficients are learned merge with them alike.
+    different = {(method.merge, method.sparsify) for method in METHODS.values()}
+    assert len({*GOLDEN.values()}) == len(different)
+    assert len(GOLDEN) == len(METHODS)
 
 
 def test_an_unknown_method_is_answered_with_the_nearest():

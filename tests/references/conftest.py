@@ -48,6 +48,7 @@ class Problem:
             {n: gram(normal(experts, 30, self.shapes[n][axis])) for n in self.linear}
             for axis in (1, 0)
         )
+        self.coefficients = {n: normal(experts) for n in self.shapes}
         self.signs = {n: np.sign(normal(*shape)) for n, shape in shapes}
         # In float32, as the library takes them: ranks turn on the last digit.
         self.changes = {
@@ -73,6 +74,13 @@ class Problem:
     @staticmethod
     def total(changes):
         return {name: vectors.sum(axis=0) for name, vectors in changes.items()}
+
+    def weighted_by(self, models, factors):
+        """Multiply every tensor of every expert by a factor of its own."""
+        return {
+            n: values * factors[n].reshape(-1, *(1,) * len(self.shapes[n]))
+            for n, values in models.items()
+        }
 
     def weighted(self, changes, weights):
         factors = self.each(1.0 if weights is None else tuple(weights), len(self.names))
@@ -174,6 +182,7 @@ def by_library(problem, method, options):
         Need.GRAM: of_experts(problem.grams),
         Need.GRADIENT: of_experts(problem.gradients),
         Need.SIGNS: {"any": tensors(problem.signs)},
+        Need.COEFFICIENTS: {"any": tensors(problem.coefficients)},
     }
     tasks = problem.names if METHODS[method].per_task else [None]
     models = [
@@ -240,8 +249,8 @@ def check_options():
         defaults = record.recipe().options
         chosen = [defaults, *({**defaults, **options} for options in cases)]
         for name, schema in record.options.model_fields.items():
-            if name in FINISHING:
-                continue  # see tests/test_finish.py
+            if name in {*FINISHING, *record.learned_options}:
+                continue  # see tests/test_finish.py, and tests/learning
             values = {options[name] for options in chosen}
             assert len(values) > 1, f"{method} has no case with another {name}"
             missing = literals(schema.annotation) - values

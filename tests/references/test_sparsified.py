@@ -185,9 +185,15 @@ THINNING = [
     {"rescale": "none"},
 ]
 
+SIGN_SOURCES = ("given", "multitask", "few_shot", "few_shot_average")
+
 CASES = {
     dare: [*THINNING, WEIGHTS],
-    ties: [*ELECTING, *TRIMMING, {"election": "given", "density": 0.7}],
+    ties: [
+        *ELECTING,
+        *TRIMMING,
+        *({"election": source, "density": 0.7} for source in SIGN_SOURCES),
+    ],
     dare_ties: [
         *({"density": 0.4, **options} for options in (*ELECTING, *THINNING)),
         *TRIMMING,

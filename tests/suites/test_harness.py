@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import sys
+from pathlib import Path
 
 import datasets
 import pytest
@@ -22,12 +23,14 @@ from tokenizers import (
 )
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from mergegrid.documents import parse_mapping
 from mergegrid.errors import InputError
 from mergegrid.evaluation import evaluate
 from mergegrid.experiment import parse_experiment
 from mergegrid.models import get_family
 from mergegrid.statistics.fisher import diagonal_fisher
 from mergegrid.steps import build_steps
+from tests.replicas.own import write_tasks
 
 NOUNS = ["plot", "cast", "song", "band", "soup", "bread"]
 WORDS = ["gripping", "dull", "süß", "fad", "trüb", "schön", "long", "and", "rather"]
@@ -148,10 +151,14 @@ def shelf(tmp_path_factory):
     return shelf
 
 
-@pytest.fixture
-def write(shelf, tmp_path, monkeypatch):
-    """Write a task file; keyword arguments replace its keys. Give its folder."""
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def write(shelf, tmp_path):
+    """Write a task file; keyword arguments replace its keys. Give its folder."""
     folder = tmp_path / "tasks"
     folder.mkdir()
     (folder / "words.py").write_text(PROGRAM)
@@ -517,6 +524,23 @@ def test_data_that_cannot_be_fetched_are_named_with_the_way_out(
     )
     with pytest.raises(InputError, match=r"nobody/nothing .*no network.* as `saved`"):
         texts(named(folder))
+
+
+def test_the_guides_task_file_and_experiment_are_understood(tmp_path, monkeypatch):
+    guide = Path("docs/own.md").read_text(encoding="utf-8")
+    _, of_task, of_experiment = guide.split("```yaml\n")[1:]
+    monkeypatch.chdir(tmp_path)
+    Path("reviews/tasks").mkdir(parents=True)
+    write_tasks(Path("reviews/tasks"))
+    assert Path("reviews/tasks/films.yaml").read_text() == of_task.split("```")[0]
+    written = parse_mapping(of_experiment.split("```")[0], source="guide")
+    suite = parse_experiment(written, source="guide").open_suite()
+    assert [(task.name, task.held_in, task.metric) for task in suite.tasks()] == [
+        ("films", True, "choice"),
+        ("meals", True, "choice_per_character"),
+        ("music", False, "choice"),
+    ]
+    assert suite.counts()["music.test"] == 12
 
 
 def test_models_that_do_not_continue_texts_are_refused(write, suite):

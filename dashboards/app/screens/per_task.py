@@ -7,6 +7,7 @@ from dashboards.app import show
 from dashboards.app.answers import answer
 from dashboards.app.scope import choose_methods, scope
 from dashboards.captions import TEXTS
+from dashboards.frame import Rows
 from dashboards.palette import title
 
 ROLES = {"held-in": "held_in", "generalization": "generalization"}
@@ -43,8 +44,13 @@ if not rows:
     show.nothing("No method over these experts has been scored yet.")
     st.stop()
 name = f"{measure} on {role} tasks"
+sources = {"normalized" if measure == KEPT else "tasks": answered}
 if measure == TABLE:
-    show.house(f"<p>{text['table']}</p>{per_task.ranked_table(rows)}")
+    experts: Rows = ()
+    if role == "generalization" and not methods:
+        sources["experts"] = answer("experts", values)
+        experts = sources["experts"].rows
+    show.house(f"<p>{text['table']}</p>{per_task.ranked_table(rows, experts)}")
 elif measure == PROFILES:
     show.house(f"<p>{text['profiles']}</p>")
     order = per_task.by_difficulty(rows)
@@ -57,4 +63,4 @@ elif measure == KEPT:
     show.figure(heat.kept_accuracy(rows), name, TEXTS["kept"]["lead"], wide=True)
 else:
     show.figure(heat.accuracy_by_task(rows, gains=measure == GAIN), name, wide=True)
-show.sources(**{"normalized" if measure == KEPT else "tasks": answered})
+show.sources(**sources)
