@@ -282,9 +282,9 @@ def _density(density: float) -> str:
 
 
 def _shades(count: int) -> list[str]:
-    """Spread levels over the shades that there are; with more, some share one."""
-    last = len(LEVELS) - 1
-    return [LEVELS[round(at * last / max(count - 1, 1))] for at in range(count)]
+    """Choose shades from the first on, well apart; with too many, some share one."""
+    apart = min(2.0, (len(LEVELS) - 1) / max(count - 1, 1))
+    return [LEVELS[round(at * apart)] for at in range(count)]
 
 
 def _step(numbers: Sequence[float]) -> int:

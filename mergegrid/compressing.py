@@ -181,9 +181,9 @@ def compress_stored(
         described = description.model_dump(mode="json")
         text = json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False)
         (made / DESCRIPTION).write_text(f"{text}\n", encoding="utf-8")
-        (made / COMPANIONS).mkdir()
-        companions = find_companions(inputs)
-        write_companions(companions, made / COMPANIONS, inputs.output_dtype())
+        if companions := find_companions(inputs):
+            (made / COMPANIONS).mkdir()
+            write_companions(companions, made / COMPANIONS, inputs.output_dtype())
         write_compressed_card(description.report, description.tasks, made)
         numbers = _numbers(cohort, inputs)
         stored = sum(_size(inputs.experts[task].files) for task in tasks)

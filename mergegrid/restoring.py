@@ -73,7 +73,7 @@ def restore_stored(
         with SafetensorsSink(made, infos, description.most_bytes) as sink:
             _write(description, stored, task, source, sink, progress)
         _check_identity(description.pretrained.identity, digests.identity(base))
-        for companion in sorted((directory / COMPANIONS).iterdir()):
+        for companion in sorted((directory / COMPANIONS).glob("*")):
             shutil.copyfile(companion, made / companion.name)
         report = description.report | {"task": task}
         write_report(report, made)

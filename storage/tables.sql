@@ -107,6 +107,8 @@ CREATE TABLE learning (        -- key: step, node, updates
     labels DOUBLE,             -- least share of the labels that a task was answered with
                                -- at the start
     collapsed VARCHAR[],       -- tasks answered with too few of them at the end
+    trained BIGINT,            -- numbers that were learned altogether
+    together BIGINT,           -- most task vectors that were multiplied at a time
     record VARCHAR
 );
 

@@ -54,6 +54,8 @@ def learned_rows(key: str, payloads: Path) -> list[Row]:
             "held_out": look["held_out"],
             "labels": look["labels"],
             "collapsed": facts["collapsed"],
+            "trained": facts["trained"],
+            "together": facts["together"],
         }
         for look in facts["history"]
     ]

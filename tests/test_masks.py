@@ -216,6 +216,16 @@ def test_storage_is_by_the_formulas_of_the_appendix(trained, frozen, tasks):
         assert storage_bits(trained + frozen, frozen, tasks, kind) == bits
 
 
+@given(
+    trained=st.integers(0, 1000), frozen=st.integers(0, 1000), kept=st.integers(0, 9999)
+)
+def test_pruned_numbers_take_32_bits_each_where_it_is_known_how_many(
+    trained, frozen, kept
+):
+    bits = storage_bits(trained + frozen, frozen, 5, "magnitude_pruning", kept)
+    assert bits == 32 * (trained + frozen) + 32 * kept
+
+
 def test_storage_of_impossible_numbers_or_kinds_is_refused():
     for numbers in ((1, 2, 3), (1, -1, 3), (1, 0, -1)):
         with pytest.raises(InputError):

@@ -1,6 +1,5 @@
 """AdaMerging: coefficients with which the model is surest of its answers."""
 
-from types import MappingProxyType
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -108,5 +107,4 @@ METHOD = Method(
     flops=supermerge_flops,
     needs=frozenset({Need.PRETRAINED, Need.COEFFICIENTS}),
     learning=Learning(learn, "unlabelled", raw_task_vectors),
-    sweep=MappingProxyType({"granularity": ("model", "tensor")}),
 )

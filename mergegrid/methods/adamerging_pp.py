@@ -90,6 +90,5 @@ METHOD = Method(
     density=0.2,
     scope="model",
     learning=Learning(learn, "unlabelled", agreeing_task_vectors),
-    sweep=MappingProxyType({"granularity": ("model", "tensor")}),
     surveys=MappingProxyType({"balance": UNWEIGHTED_BALANCE}),
 )

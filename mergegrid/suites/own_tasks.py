@@ -108,9 +108,7 @@ class OwnTask(Section):
             for key in sorted(self.model_fields_set - _OF_EVERY_KIND):
                 raise ValueError(f"{key} is out of place: the harness's task has its")
         elif (self.prompt is None) == (self.image is None):
-            raise ValueError(
-                "write either prompt, for texts, or image, or harness"
-            )
+            raise ValueError("write either prompt, for texts, or image, or harness")
         elif self.data is None:
             raise ValueError("data is missing")
         elif self.prompt is not None:

@@ -15,9 +15,11 @@ SELECT
     recipes.generalization,          -- mean test accuracy over tasks without an expert
     recipes.generalization_se,
     recipes.normalized,              -- mean of accuracy / individual expert's accuracy
+    coalesce(recipes.options ->> 'split' = 'test', false)
+        AS transductive,             -- whether it was adapted to the test inputs
     ranks.average_rank,              -- over all test tasks; NULL for references
     recipes.merge_flops,             -- of one merge
-    recipes.statistics_flops,        -- of everything measured for it, not shared
+    recipes.statistics_flops,        -- of what was measured and learned for it
     recipes.merge_seconds,
     recipes.statistics_seconds,
     recipes.amortized_seconds,       -- with its share of every step that it needs

@@ -3,7 +3,7 @@
 SELECT
     profiles.experiment,
     profiles.size,
-    profiles.sample,
+    min(profiles.sample) AS sample,
     agreements.merge_by,         -- what is masked: task_arithmetic, or ties
     agreements.density,          -- fraction of each task vector kept before merging
     agreements.mask_threshold,   -- of all masks
@@ -24,7 +24,6 @@ JOIN conflicts AS total
 GROUP BY
     profiles.experiment,
     profiles.size,
-    profiles.sample,
     profiles.experts,
     agreements.merge_by,
     agreements.density,
@@ -33,7 +32,7 @@ GROUP BY
 ORDER BY
     profiles.experiment,
     profiles.size,
-    profiles.sample,
+    sample,
     profiles.experts,
     agreements.merge_by,
     agreements.density,

@@ -5,7 +5,7 @@ WITH selected AS (
     SELECT
         profiles.experiment,
         profiles.size,
-        profiles.sample,
+        min(profiles.sample) AS sample,
         masks.merge_by,
         masks.density,
         masks.mask_threshold,
@@ -18,7 +18,6 @@ WITH selected AS (
     GROUP BY
         profiles.experiment,
         profiles.size,
-        profiles.sample,
         profiles.experts,
         masks.merge_by,
         masks.density,

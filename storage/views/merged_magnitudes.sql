@@ -3,7 +3,7 @@
 SELECT
     profiles.experiment,
     profiles.size,
-    profiles.sample,
+    min(profiles.sample) AS sample,
     magnitudes.density,          -- of what is trimmed
     magnitudes.grouping,         -- all; kept_by: experts that keep an entry; agreement:
                                  -- share of the more frequent sign
@@ -27,7 +27,6 @@ JOIN magnitudes AS average
 GROUP BY
     profiles.experiment,
     profiles.size,
-    profiles.sample,
     profiles.experts,
     magnitudes.density,
     magnitudes.grouping,
@@ -36,7 +35,7 @@ GROUP BY
 ORDER BY
     profiles.experiment,
     profiles.size,
-    profiles.sample,
+    sample,
     profiles.experts,
     magnitudes.density,
     magnitudes.grouping,

@@ -9,13 +9,17 @@ WITH cost AS (
         sum(own_seconds) FILTER (stage = 'merge') AS merge_seconds,
         coalesce(
             sum(unshared_flops) FILTER (
-                stage IN ('fisher', 'gram', 'gradient', 'trim', 'norms')
+                stage IN (
+                    'fisher', 'gram', 'gradient', 'trim', 'norms', 'learn', 'few_shot'
+                )
             ),
             0
         ) AS statistics_flops,
         coalesce(
             sum(unshared_seconds) FILTER (
-                stage IN ('fisher', 'gram', 'gradient', 'trim', 'norms')
+                stage IN (
+                    'fisher', 'gram', 'gradient', 'trim', 'norms', 'learn', 'few_shot'
+                )
             ),
             0
         ) AS statistics_seconds,

@@ -3,7 +3,7 @@
 SELECT
     profiles.experiment,
     profiles.size,
-    profiles.sample,
+    min(profiles.sample) AS sample,
     conflicts.density,           -- fraction of each task vector kept; 1 is untrimmed
     any_value(conflicts.conflicting / conflicts.entries) AS conflicting,
     any_value(conflicts.redundant / conflicts.entries) AS redundant,  -- kept by nobody
@@ -20,12 +20,11 @@ JOIN current_profiles AS profiles USING (profile)
 GROUP BY
     profiles.experiment,
     profiles.size,
-    profiles.sample,
     profiles.experts,
     conflicts.density
 ORDER BY
     profiles.experiment,
     profiles.size,
-    profiles.sample,
+    sample,
     profiles.experts,
     conflicts.density

@@ -219,7 +219,7 @@ def looked_at(key, experts, sample=0):
     return [
         {
             "table": "profiles",
-            "experiment": "small",
+            "experiment": "profiled",
             "definition": "1",
             "profile": key,
             "kind": "profile" if len(experts) > 1 else "distribution",
@@ -260,7 +260,7 @@ def looked_at(key, experts, sample=0):
 
 
 def layers(task):
-    """Say what a distribution holds: an embedding, and a weight in each of two layers."""
+    """Say what a distribution holds: an embedding, and weights of two layers."""
     names = ("embed", "blocks.0.attn.weight", "blocks.1.attn.weight")
     rows = looked_at(f"spread-{task}", [task])[:1]
     for place, name in enumerate(names):
@@ -285,10 +285,16 @@ def layers(task):
     return rows
 
 
-def profiles():
-    """Say what was looked at in task vectors: of all experts, of two, and of each."""
-    rows = looked_at("all", HELD_IN) + looked_at("two", HELD_IN[:2], sample=1)
-    return rows + [row for task in HELD_IN for row in layers(task)]
+def vectors():
+    """The rows of an experiment that looks at task vectors, and prunes them."""
+    cells = [experiment(), *references(), *merges(), *pruned()]
+    return [
+        *({**row, "experiment": "profiled"} for row in cells if "definition" in row),
+        *(row for row in cells if "definition" not in row),
+        *looked_at("all", HELD_IN),
+        *looked_at("two", HELD_IN[:2], sample=1),
+        *(row for task in HELD_IN for row in layers(task)),
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -308,7 +314,7 @@ def build(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_rows():
     """What the ledger holds of the whole small experiment."""
-    return [experiment(), *references(), *merges(), *pruned(), *profiles()]
+    return [experiment(), *references(), *merges()]
 
 
 @pytest.fixture(scope="session")
@@ -343,6 +349,12 @@ def ask_studied(studied):
         return questions.ask(studied, question, values).rows
 
     return answer
+
+
+@pytest.fixture(scope="session")
+def profiled(build):
+    """An experiment that looks at task vectors."""
+    return build(vectors())
 
 
 @pytest.fixture(scope="session")
@@ -389,3 +401,9 @@ def stages_of_a_run():
 def whole_studies(stored):
     """The root of the experiment that repeats studies; nobody adds to it."""
     return stored(studies())
+
+
+@pytest.fixture(scope="session")
+def whole_profiled(stored):
+    """The root of the experiment that looks at task vectors; nobody adds to it."""
+    return stored(vectors())

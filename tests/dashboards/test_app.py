@@ -97,6 +97,21 @@ def test_the_papers_studies_are_on_the_pages_about_their_subject(whole_studies, 
     assert "consensus, k = 2" in texts(app)
 
 
+def test_task_vectors_are_on_a_page_of_their_own(whole_profiled, visit):
+    app = visit(whole_profiled, "task_vectors")
+    assert app.multiselect(key="violins").value == ["a/1", "b/2"]
+    assert len(charts(app)) == 2 + 2 + 4 + 3 + 1
+    app.multiselect(key="violins").set_value(["c/3"]).run()
+    assert len(charts(app)) == 1 + 2 + 4 + 3 + 1
+    app.selectbox(key="size").select(2).run()
+    assert not app.exception
+    assert len(charts(app)) == 1 + 2 + 4 + 3
+
+
+def test_without_profiles_the_page_says_how_to_ask_for_them(whole, visit):
+    assert "<code>profiles:</code>" in texts(visit(whole, "task_vectors"))
+
+
 def test_any_two_methods_can_be_compared(whole, visit):
     app = visit(whole, "pairs")
     assert app.selectbox(key="one").value == "regmean"

@@ -1,11 +1,13 @@
 """Figures about task vectors, from the rows of their questions."""
 
 import math
+import re
 
 import pytest
 
 from dashboards import interference
 from dashboards.palette import KINDS, MERGINGS
+from dashboards.report import write_report
 from dashboards.scientific import axis_name, power_of
 from dashboards.vector_sections import at_one_density, by_merged, chosen_shares
 from dashboards.violins import extent_of, is_weight, violins
@@ -260,6 +262,19 @@ def test_pruned_experts_are_drawn_between_experts_and_the_pretrained_model():
     assert figure.data[0].x == pytest.approx((10, 100))
     lines = [shape["y0"] for shape in figure.to_dict()["layout"]["shapes"]]
     assert lines == pytest.approx([90, 50])
+
+
+def test_a_report_shows_what_was_looked_at_and_nothing_where_nothing_was(
+    profiled, small, tmp_path
+):
+    ours = {"redundancy", "conflicts", "magnitudes", "agreement", "task_vectors"}
+    for database, name, shown in (
+        (profiled, "profiled", ours),
+        (small, "small", set()),
+    ):
+        write_report(database, name, tmp_path / "report.html")
+        text = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert set(re.findall(r'<section id="(\w+)">', text)) & ours == shown
 
 
 EMPTY = {

@@ -549,3 +549,9 @@ def test_models_that_do_not_continue_texts_are_refused(write, suite):
         opened(suite(task=task) | {"family": "seq2seq"})
     with pytest.raises(InputError, match=r"leave architecture\.choices out"):
         opened(suite({"choices": "mean"}, task=task))
+    adapted = {"family": "causal", "base": {}, "adapter": {"kind": "lora"}}
+    section = suite(task=task) | {"family": "adapters", "architecture": adapted}
+    assert opened(section).open_suite().family == "adapters"
+    adapted["base"] = {"choices": "mean"}
+    with pytest.raises(InputError, match=r"leave architecture\.choices out"):
+        opened(section)

@@ -38,7 +38,7 @@ if spread.rows:
         st.subheader(task, anchor=False)
         drawn = violins([row for row in shown if row["task"] == task], extent)
         show.figure(drawn, f"Task vector of {task}, layer by layer", wide=True)
-    show.sources(task_vectors=spread)
+show.sources(task_vectors=spread)
 
 if conflicts.rows:
     text = TEXTS["conflicts"]

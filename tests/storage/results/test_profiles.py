@@ -108,7 +108,7 @@ def test_profiles_of_an_older_definition_are_not_shown(ask):
 
 
 def test_what_two_profiles_say_of_the_same_experts_is_said_once(ask):
-    rows = [profiled(key, ["a/1", "b/2"]) for key in "pq"]
+    rows = [profiled(key, ["a/1", "b/2"], sample=int(key == "q")) for key in "pq"]
     rows += [conflicts(key, 0.2) for key in "pq"]
     rows += [magnitude(key, "average", 0.5) for key in "pq"]
     rows += [selecting(key, 2, 10) for key in "pq"]
