@@ -2,7 +2,7 @@
 
 Related methods have related colours: ochre without prerequisites, blue for arithmetic
 on task vectors, violet for masks, pink for singular vectors, warm or green for those
-with statistics. References are grey. Colours alone cannot tell so many methods
+with statistics, teal and lime for what is learned. References are grey. Colours alone cannot tell so many methods
 apart, least of all to the colour-blind: methods whose points have one shape have
 colours that differ to everybody, on white pages and on dark ones.
 """
@@ -10,6 +10,7 @@ colours that differ to everybody, on white pages and on dark ones.
 import hashlib
 from collections.abc import Sequence
 
+from dashboards.transductive import MARK, unmarked
 from mergegrid.methods import METHODS
 
 INK = "#1c2430"
@@ -30,6 +31,8 @@ STAGES = {
     "gradient": "#8c5a55",
     "trim": "#3d5bb0",
     "norms": "#e3c23a",
+    "few_shot": "#5fe0a0",
+    "learn": "#7d35d6",
     "merge": "#a11f66",
     "evaluate": "#7ab8f0",
 }
@@ -70,9 +73,15 @@ LOOKS = {
     "fisher": ("#00482c", "star"),
     "regmean": ("#c23200", "triangle-down"),
     "mats": ("#752b58", "star"),
+    "supermerge": ("#00857a", "triangle-right"),
+    "hierarchical_supermerge": ("#00443c", "triangle-right"),
+    "adamerging": ("#7d9a00", "triangle-right"),
+    "adamerging_pp": ("#4c5c00", "triangle-right"),
     "pretrained": ("#7b8494", "diamond"),
     "individual": ("#3a4250", "hourglass"),
     "multitask": ("#565f6d", "bowtie"),
+    "few_shot": ("#868f9e", "bowtie"),
+    "few_shot_average": ("#868f9e", "hourglass"),
 }
 """Method to its colour and the shape of its points."""
 
@@ -100,6 +109,8 @@ _REFERENCES = {
     "pretrained": "Pretrained",
     "individual": "Individual experts",
     "multitask": "Multitask",
+    "few_shot": "Few-shot multitask",
+    "few_shot_average": "Few-shot from the average",
 }
 
 
@@ -107,12 +118,13 @@ def color(method: str) -> str:
     """Look up a method's colour; one that is not known always gets the same.
 
     Args:
-        method: its name in the results.
+        method: its name in the results, marked or not; so for what follows.
 
     Returns:
         A hexadecimal colour.
     """
-    return LOOKS[method][0] if method in LOOKS else _spare(method)
+    name = unmarked(method)
+    return LOOKS[name][0] if name in LOOKS else _spare(name)
 
 
 def symbol(method: str) -> str:
@@ -124,7 +136,8 @@ def symbol(method: str) -> str:
     Returns:
         plotly's name of the shape.
     """
-    return LOOKS[method][1] if method in LOOKS else "pentagon"
+    name = unmarked(method)
+    return LOOKS[name][1] if name in LOOKS else "pentagon"
 
 
 def faded(hue: str) -> str:
@@ -178,11 +191,25 @@ def title(method: str) -> str:
         method: its name in the results.
 
     Returns:
-        Its title, such as "MaTS".
+        Its title, such as "MaTS", with the mark of the name.
     """
-    if method in METHODS:
-        return METHODS[method].title
-    return _REFERENCES.get(method, method.replace("_", " "))
+    name = unmarked(method)
+    mark = MARK if name != method else ""
+    if name in METHODS:
+        return METHODS[name].title + mark
+    return _REFERENCES.get(name, name.replace("_", " ")) + mark
+
+
+def stage_title(stage: str) -> str:
+    """Look up how a stage is written for people.
+
+    Args:
+        stage: its name in the results.
+
+    Returns:
+        Its title, such as "few-shot".
+    """
+    return stage.replace("_", "-")
 
 
 def _luminance(parts: Sequence[float]) -> float:

@@ -133,9 +133,9 @@ def behind_best(rows: Rows, role: str) -> go.Figure:
     """
     shown = [row for row in rows if row["role"] == role]
     best = title(shown[0]["best"]) if shown else "the best"
-    figure = empty_figure(
-        f"difference to {best}, points", "", height=90 + 30 * len(shown)
-    )
+    # On two lines: beside long names there is little room below the axis.
+    named = f"difference to<br>{best}, points"
+    figure = empty_figure(named, "", height=106 + 30 * len(shown))
     figure.add_vline(x=0, line={"color": MUTED, "width": 1})
     for row in shown:
         hue = color(row["method"])
@@ -152,7 +152,7 @@ def behind_best(rows: Rows, role: str) -> go.Figure:
             f"{row['tasks']} tasks<extra>{title(row['method'])}</extra>",
         )
     figure.update_yaxes(autorange="reversed", automargin=True, ticks="")
-    figure.update_layout(margin={"l": 10})
+    figure.update_layout(margin={"l": 10, "b": 64})
     return figure
 
 

@@ -1,5 +1,7 @@
 """Violins: how the entries of a task vector are spread, parameter by parameter."""
 
+import math
+
 import numpy as np
 from plotly import graph_objects as go
 
@@ -19,6 +21,15 @@ QUARTILES_APART = 1.34
 
 CORNERS = 41
 """Values at which the width of a violin is computed."""
+
+REACH = 1.3
+"""How far a figure reaches, in multiples of where its longest violin ends."""
+
+FEW = 60
+"""So many violins have room for medians and for lines between layers."""
+
+MOST_TICKS = 24
+"""Layers whose depth is written below."""
 
 WIDTH = 0.42
 """Half the width of a violin at its widest, in distances between violins."""
@@ -41,15 +52,15 @@ def violins(rows: Rows, extent: float | None = None) -> go.Figure:
 
     Args:
         rows: of the question `task_vectors`, of one task, in the model's order.
-        extent: the largest magnitude in any figure that is to have the same scale.
+        extent: how far violins reach in any figure that is to have the same scale.
 
     Returns:
         A violin for each weight, coloured by kind of layer: its width is the density of
-        entries between the 0.5 % and the 99.5 % quantile. A tick is at the first weight
-        of each layer.
+        entries between the 0.5 % and the 99.5 % quantile. Lines reach to the least and
+        the largest entry, or to the figure's end. A tick is at a layer's first weight.
     """
     shown = [row for row in rows if is_weight(row)]
-    power = power_of(_largest(shown) if extent is None else extent)
+    power = power_of(_furthest(shown) if extent is None else extent)
     factor = 10.0**-power
     figure = empty_figure("layer", axis_name("entries of the task vector", power))
     kinds = {row["layer_kind"] for row in shown}
@@ -91,14 +102,18 @@ def violins(rows: Rows, extent: float | None = None) -> go.Figure:
             x=[x for x, _ in placed],
             y=[factor * row["median"] for _, row in placed],
             mode="markers",
-            marker={"color": "white", "size": 5, "line": {"color": hue, "width": 1.5}},
+            marker={
+                "color": "white" if len(shown) <= FEW else hue,
+                "size": 5 if len(shown) <= FEW else 2,
+                "line": {"color": hue, "width": 1.5},
+            },
             customdata=[_said(row) for _, row in placed],
             hovertemplate="%{customdata}<extra></extra>",
             showlegend=False,
         )
     _mark_layers(figure, shown)
     if shown:
-        reach = 1.05 * factor * (_largest(shown) if extent is None else extent)
+        reach = REACH * factor * (_furthest(shown) if extent is None else extent)
         figure.update_yaxes(range=[-reach, reach])
     figure.update_layout(
         showlegend=True,
@@ -109,7 +124,7 @@ def violins(rows: Rows, extent: float | None = None) -> go.Figure:
 
 
 def extent_of(rows: Rows) -> float:
-    """Find the largest magnitude that violins show.
+    """Find how far violins reach from zero.
 
     Args:
         rows: of the question `task_vectors`, of any tasks.
@@ -117,11 +132,11 @@ def extent_of(rows: Rows) -> float:
     Returns:
         The magnitude.
     """
-    return _largest([row for row in rows if is_weight(row)])
+    return _furthest([row for row in rows if is_weight(row)])
 
 
-def _largest(shown: Rows) -> float:
-    ends = (abs(row["quantiles"][at]) for row in shown for at in (0, -1))
+def _furthest(shown: Rows) -> float:
+    ends = (abs(row["quantiles"][at]) for row in shown for at in (LEAST, MOST))
     return max(ends, default=0.0)
 
 
@@ -151,19 +166,26 @@ def _outline(row: Row, factor: float) -> list[tuple[float, float]]:
 
 
 def _mark_layers(figure: go.Figure, shown: Rows) -> None:
-    """Write the depth below the first weight of each layer, and part the layers."""
-    layers = [(row["depth"], row["layers"]) for row in shown]
-    firsts = [
+    """Write depths below the first weights of layers, and part the layers."""
+    depths = [-1 if row["depth"] is None else row["depth"] for row in shown]
+    begins = [
+        x for x in range(len(depths)) if x == 0 or depths[x] != depths[x - 1]
+    ]  # layers, and what is outside them
+    firsts = [x for x in begins if depths[x] >= 0]
+    every = math.ceil(len(firsts) / MOST_TICKS)
+    ticks = [x for x in firsts if depths[x] % max(every, 1) == 0]
+    # Among very many, what parts encoder and decoder is enough.
+    parted = [
         x
-        for x, layer in enumerate(layers)
-        if layer[0] is not None and (x == 0 or layers[x - 1] != layer)
+        for x in begins[1:]
+        if len(shown) <= FEW or depths[x] != depths[x - 1] + 1 or depths[x] == 0
     ]
-    for x in [x for x in range(1, len(layers)) if layers[x - 1] != layers[x]]:
+    for x in parted:
         figure.add_vline(x=x - 0.5, line={"color": FAINT, "width": 1, "dash": "dot"})
     figure.add_hline(y=0, line={"color": MUTED, "width": 1}, layer="below")
     figure.update_xaxes(
-        tickvals=firsts,
-        ticktext=[str(layers[x][0]) for x in firsts],
+        tickvals=ticks,
+        ticktext=[str(depths[x]) for x in ticks],
         tickangle=0,
         range=[-0.7, max(len(shown) - 0.3, 1)],
         showgrid=False,

@@ -44,7 +44,7 @@ train = _flow_over("train", MODELS)
 """Makes the suite's data and every model that an experiment starts from."""
 
 measure = _flow_over("measure", MEASURED)
-"""Measures every expert's statistics, and makes the models they are of."""
+"""Measures every expert's statistics, looks at task vectors, and makes the models."""
 
 evaluate = _flow_over("evaluate", REFERENCES)
 """Scores the models for reference, and makes those that are missing."""

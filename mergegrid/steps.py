@@ -508,7 +508,7 @@ class _Measured:
                 self.pretrained.key,
                 *(key for of_experts in trims.values() for key in of_experts.values()),
             ),
-            f"{len(subset)} experts" if len(subset) > 1 else subset[0],
+            subset[0] if len(subset) == 1 else f"{len(subset)} experts",
         )
 
     def _trim(self, expert: str, density: float) -> Step:

@@ -140,4 +140,6 @@ def nothing(text: str) -> None:
 
 
 def _slug(name: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in name).lower().split())
+    # AdaMerging++ is not AdaMerging.
+    words = "".join(c if c.isalnum() else " " for c in name.replace("+", " plus "))
+    return "-".join(words.lower().split())

@@ -6,7 +6,6 @@ Source:
 """
 
 from dataclasses import astuple, dataclass
-from typing import Self
 
 from jaxtyping import Float
 from torch import Tensor
@@ -31,7 +30,7 @@ class Conflicts:
     outvoted: int = 0
     """Those of them whose sign is not the elected one: a disjoint merge drops them."""
 
-    def __add__(self, other: Self) -> "Conflicts":
+    def __add__(self, other: "Conflicts") -> "Conflicts":
         pairs = zip(astuple(self), astuple(other), strict=True)
         return Conflicts(*(one + another for one, another in pairs))
 

@@ -104,13 +104,14 @@ class MagnitudeSums:
             The magnitudes of every group that has an entry, by every kind of merging.
         """
         for (grouping, merging), (sums, squares) in self._sums.items():
+            unit = 1 / TENTHS if grouping == "agreement" else 1.0
             for group, entries in enumerate(self._counts[grouping].tolist()):
                 if entries:
                     mean = float(sums[group]) / entries
                     variance = float(squares[group]) / entries - mean**2
                     yield Magnitudes(
                         grouping=grouping,
-                        level=group / TENTHS if grouping == "agreement" else group,
+                        level=round(group * unit, 1),
                         merging=merging,
                         entries=entries,
                         mean=mean,

@@ -210,6 +210,29 @@ def pruned():
     return rows
 
 
+def taken():
+    """Say what it takes to store the models of `pruned`, and those for reference."""
+    parts = {
+        "pre": {"model": 4000},
+        **{f"i{n}": {"experts": 3000, "frozen": 1000} for n in range(len(HELD_IN))},
+        **{
+            f"pruned-{density}": {"pretrained": 4000, "numbers": 9000 * density}
+            for density in (0.1, 1.0)
+        },
+    }
+    return [
+        {
+            "table": "storage",
+            "cell": cell,
+            "part": part,
+            "bits": 8 * size,
+            "bytes": size,
+        }
+        for cell, of_cell in parts.items()
+        for part, size in of_cell.items()
+    ]
+
+
 def looked_at(key, experts, sample=0):
     """Say what a profile of some experts holds: a third of the entries in conflict."""
     shared = {"profile": key, "density": 0.2}
@@ -291,6 +314,7 @@ def vectors():
     return [
         *({**row, "experiment": "profiled"} for row in cells if "definition" in row),
         *(row for row in cells if "definition" not in row),
+        *taken(),
         *looked_at("all", HELD_IN),
         *looked_at("two", HELD_IN[:2], sample=1),
         *(row for task in HELD_IN for row in layers(task)),

@@ -6,10 +6,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from dashboards.app import show
 from dashboards.app.menu import MENU, SCREENS
 from dashboards.palette import color
 from dashboards.shades import on_dark
 from mergegrid.errors import ResultsError
+from mergegrid.methods import METHODS
 from storage.ledger import Ledger
 from storage.results import Results
 from storage.root import Root
@@ -305,6 +307,11 @@ def test_a_root_that_cannot_be_written_is_shown_as_it_is(
     app = visit(root)
     assert "These results are not up to date. Cannot write it." in texts(app)
     assert "RegMean" in texts(app)
+
+
+def test_no_two_methods_names_become_one_in_the_page():
+    names = [method.title for method in METHODS.values()]
+    assert len({show._slug(name) for name in names}) == len(names)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

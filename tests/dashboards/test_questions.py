@@ -32,6 +32,9 @@ VECTORS = {
 }
 """Questions about task vectors, of which it has none."""
 
+STORAGE = {"storage", "storage_by_size"}
+"""Questions about storage, of which it has no rows."""
+
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_what_is_shown_can_be_asked_by_hand_and_gives_the_same(
@@ -40,7 +43,7 @@ def test_what_is_shown_can_be_asked_by_hand_and_gives_the_same(
     database, values = small, VALUES
     if question in STUDIES:
         database, values = studied, VALUES | {"experiment": "studies"}
-    if question in VECTORS:
+    if question in VECTORS | STORAGE:
         database, values = profiled, VALUES | {"experiment": "profiled"}
     answered = ask(database, question, values)
     assert answered.tuples
