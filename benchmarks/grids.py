@@ -19,9 +19,10 @@ import numpy as np
 from mergegrid.costs import Cost
 from mergegrid.evaluation import Tally
 from mergegrid.experiment import Experiment, parse_experiment
+from mergegrid.experiment_steps import build_steps
 from mergegrid.methods import METHODS
 from mergegrid.methods.options import Option
-from mergegrid.steps import Scored, Steps, build_steps
+from mergegrid.steps import Scored, Steps
 from mergegrid.suites.suite import Split
 from storage.ledger import Ledger
 from storage.results import Results

@@ -28,7 +28,7 @@ from flows.server import local_server
 from mergegrid.engine import Merged
 from mergegrid.evaluation import Tally
 from mergegrid.experiment import Experiment, load_experiment
-from mergegrid.steps import build_steps
+from mergegrid.experiment_steps import build_steps
 from mergegrid.suites.examples import Examples
 
 SCALES = 75

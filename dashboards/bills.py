@@ -7,7 +7,7 @@ from plotly import graph_objects as go
 
 from dashboards.figures import ACCURACIES, AXES
 from dashboards.frame import Axis, Rows, empty_figure, scatter_points
-from dashboards.palette import LOOKS, STAGES, color, stage_color, title
+from dashboards.palette import LOOKS, STAGES, color, stage_color, stage_title, title
 from dashboards.text import duration, quantity
 
 _MOST_TICKS = 6
@@ -64,7 +64,7 @@ def memory(rows: Rows) -> go.Figure:
     ordered = sorted(rows, key=lambda row: methods.index(row["method"]))
     figure = empty_figure("peak memory, MB", "", height=70 + 24 * len(rows))
     figure.add_bar(
-        y=[f"{title(row['method'])}, {row['stage']}" for row in ordered],
+        y=[f"{title(row['method'])}, {stage_title(row['stage'])}" for row in ordered],
         x=[peak.value(row) for row in ordered],
         orientation="h",
         marker={"color": [stage_color(row["stage"]) for row in ordered]},
@@ -99,9 +99,9 @@ def stages(rows: Rows, order: Sequence[str]) -> go.Figure:
             y=[title(method) for method in order],
             x=[values.get((method, stage), 0) for method in order],
             orientation="h",
-            name=stage,
+            name=stage_title(stage),
             marker={"color": stage_color(stage)},
-            hovertemplate="%{x:.3g} s<extra>" + stage + "</extra>",
+            hovertemplate="%{x:.3g} s<extra>" + stage_title(stage) + "</extra>",
         )
     figure.update_layout(
         barmode="stack",
@@ -134,7 +134,9 @@ def sharing(rows: Rows) -> go.Figure:
     for row in rows:
         totals[row["stage"]] = totals.get(row["stage"], 0) + (row["seconds"] or 0)
     order = sorted(totals, key=lambda stage: -totals[stage])
-    names = {stage: f"{stage}, {duration(totals[stage])}" for stage in order}
+    names = {
+        stage: f"{stage_title(stage)}, {duration(totals[stage])}" for stage in order
+    }
     figure = empty_figure("share of its cost, %", "", height=96 + 34 * len(order))
     methods = list(dict.fromkeys([*LOOKS, *(row["method"] for row in rows)]))
     parts = {(row["method"], row["stage"]): row for row in rows if row["seconds"]}

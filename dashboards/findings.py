@@ -150,6 +150,8 @@ def _verb(stage: str) -> str:
         "train": "train experts",
         "pretrain": "pretrain",
         "multitask": "train the multitask model",
+        "learn": "learn coefficients",
+        "few_shot": "train few-shot models",
         "merge": "merge",
         "evaluate": "evaluate",
     }.get(stage, f"measure {stage}")

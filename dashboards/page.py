@@ -11,6 +11,7 @@ from dashboards.findings import findings
 from dashboards.questions import Answered
 from dashboards.sections import SECTIONS
 from dashboards.text import duration
+from dashboards.transductive import key
 
 HOUSE_CSS = Path(__file__).with_name("house.css").read_text(encoding="utf-8")
 """How tables and facts look, here and in the app."""
@@ -94,4 +95,5 @@ def _header(experiment: str, answers: Mapping[str, Answered]) -> str:
 <dl class="facts">{listed}</dl>
 {notice}
 <ul class="findings">{said}</ul>
+{key(said)}
 </header>"""

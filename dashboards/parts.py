@@ -11,6 +11,7 @@ from dashboards.frame import Row, Rows
 from dashboards.palette import ROLES
 from dashboards.questions import Answered
 from dashboards.text import figure_html, table
+from dashboards.transductive import key
 
 Answers: TypeAlias = Mapping[str, Answered]
 """Question to its answer."""
@@ -31,7 +32,8 @@ def section_html(name: str, content: str, details: str, **values: str) -> str:
     text = TEXTS[name]
     return (
         f'<section id="{name}"><h2>{text["heading"].format(**values)}</h2>\n'
-        f"<p>{text['lead'].format(**values)}</p>\n{content}\n{details}</section>"
+        f"<p>{text['lead'].format(**values)}</p>\n{content}\n{key(content)}{details}"
+        "</section>"
     )
 
 

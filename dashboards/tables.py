@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from dashboards.frame import Row, Rows
-from dashboards.palette import ROLES, title
+from dashboards.palette import ROLES, stage_title, title
 from dashboards.text import DASH, duration, glyph, percent, quantity
 
 
@@ -30,7 +30,7 @@ def prerequisites_table(rows: Rows) -> str:
         ),
         [
             (
-                escape(row["stage"]),
+                escape(stage_title(row["stage"])),
                 str(row["steps"]),
                 duration(row["seconds"]),
                 quantity(row["flops"] or None),
@@ -57,7 +57,7 @@ def costs_table(rows: Rows) -> str:
         ("stage", "steps", "own time", "amortized time", "unshared time", "FLOPs"),
         [
             (
-                escape(row["stage"]),
+                escape(stage_title(row["stage"])),
                 str(row["steps"]),
                 duration(row["own_seconds"] or None),
                 duration(row["amortized_seconds"]),
@@ -83,7 +83,7 @@ def lineage_table(rows: Rows) -> str:
         ("stage", "task", "key", "time", "stored", "others that<br>need it", "made"),
         [
             (
-                escape(row["stage"] or ""),
+                escape(stage_title(row["stage"] or "")),
                 escape(row["task"] or ""),
                 f"<code>{escape(row['step'])}</code>",
                 duration(row["seconds"]),

@@ -94,7 +94,7 @@ def violins(rows: Rows, extent: float | None = None) -> go.Figure:
             x=[at for _, _, x in ends for at in (x, x, None)],
             y=[at for low, high, _ in ends for at in (low, high, None)],
             mode="lines",
-            line={"color": hue, "width": 1},
+            line={"color": faded(hue), "width": 1},
             hoverinfo="skip",
             showlegend=False,
         )

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dashboards.transductive import MARK, marked
 from storage.results import Results
 from storage.root import Root
 
 LEADERBOARD = """
     SELECT method, models, options, held_in, held_in_se,
            generalization, generalization_se, normalized, average_rank,
-           merge_flops, statistics_flops, amortized_seconds
+           merge_flops, statistics_flops, amortized_seconds, transductive
     FROM leaderboard
     WHERE experiment = ? AND subset = 1 -- the largest set of experts
     ORDER BY held_in DESC, method
@@ -49,12 +50,16 @@ def leaderboard(results: Results, experiment: str) -> Answers:
 
     Returns:
         A row for each method, its options chosen on held-in validation, and for each
-        model for reference; the best held-in test accuracy first.
+        model for reference; the best held-in test accuracy first. Transductive methods
+        are marked.
     """
     _, rows = results.query(LEADERBOARD, [experiment])
+    title = "Leaderboard: test accuracy in percent, options chosen on validation"
+    if any(row[12] for row in rows):
+        title += f"\n{MARK.strip()} transductive: adapted to the inputs of the test split"
     return Answers(
         "leaderboard",
-        "Leaderboard: test accuracy in percent, options chosen on validation",
+        title,
         [
             "method",
             "models",
@@ -69,7 +74,7 @@ def leaderboard(results: Results, experiment: str) -> Answers:
         ],
         [
             (
-                row[0],
+                marked(row[0]) if row[12] else row[0],
                 row[1],
                 row[2],
                 _percent(row[3], row[4]),

@@ -97,7 +97,7 @@ def plan(experiment: ExperimentFile, root: RootUrl = DEFAULT_ROOT) -> None:
     from flows.plan import make_plan
     from flows.show import show_plan
     from mergegrid.experiment import load_experiment
-    from mergegrid.steps import build_steps
+    from mergegrid.experiment_steps import build_steps
     from storage.root import Root
     from tasks.workspace import Workspace
 

@@ -8,7 +8,7 @@ from mergegrid.directories import new_directory
 from mergegrid.engine import sweep
 from mergegrid.errors import InputError
 from mergegrid.experiment import Experiment
-from mergegrid.steps import build_steps
+from mergegrid.experiment_steps import build_steps
 from storage.results import Results
 from storage.root import Root
 from tasks.merge import read_statistics, recipe_of

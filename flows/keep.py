@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from mergegrid.errors import MergegridError, ResultsError
 from mergegrid.experiment import parse_experiment
-from mergegrid.steps import build_steps
+from mergegrid.experiment_steps import build_steps
 from storage.claims import used_now
 from storage.garbage import Garbage, find_garbage, sweep
 from storage.ledger import Ledger

@@ -223,6 +223,10 @@ CREATE MACRO readable(options) AS
         ', '
     );
 
+-- Was a method with these options adapted to the inputs that it is scored on?
+CREATE MACRO is_transductive(options) AS
+    coalesce(options ->> 'split' = 'test', false);
+
 -- Two-sided p-value of Pearson's r from n pairs, if they were independent and normal.
 -- Without correlation, asin(r) has a density proportional to cos(x) ** (n - 3).
 CREATE MACRO pearson_p(r, n) AS

@@ -13,10 +13,11 @@ from torch import nn
 
 from mergegrid.estimates import Estimates
 from mergegrid.experiment import Experiment
+from mergegrid.experiment_steps import build_steps
 from mergegrid.models import get_family
 from mergegrid.models.family import Family
 from mergegrid.parameters import Parameters
-from mergegrid.steps import Steps, build_steps
+from mergegrid.steps import Steps
 from mergegrid.suites.examples import Examples
 from mergegrid.suites.suite import Data, Split, Suite
 from storage.artifacts import ArtifactStore

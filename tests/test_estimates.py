@@ -4,8 +4,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mergegrid.estimates import Estimates
+from mergegrid.experiment_steps import build_steps
 from mergegrid.models import get_family
-from mergegrid.steps import build_steps
 
 SUITE = {
     "name": "glyphs",

@@ -4,7 +4,8 @@ import pytest
 
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.estimates import Estimates
-from mergegrid.steps import PROFILES, build_steps
+from mergegrid.experiment_steps import build_steps
+from mergegrid.steps import PROFILES
 
 NESTED = {"nested": {"sizes": [2, 3], "samples": 2}}
 

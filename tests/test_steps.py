@@ -2,7 +2,7 @@
 
 import pytest
 
-from mergegrid.steps import build_steps
+from mergegrid.experiment_steps import build_steps
 
 GRID = [{"methods": ["task_arithmetic", "ties", "fisher", "regmean", "dare", "mlerp"]}]
 

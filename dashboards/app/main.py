@@ -4,11 +4,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards.app.answers import VERSION
+from dashboards.app.answers import VERSION, answer
 from dashboards.app.follow import follower
 from dashboards.app.menu import MENU
-from dashboards.app.scope import choose_scope
+from dashboards.app.scope import choose_scope, scope
+from dashboards.app.show import house
 from dashboards.app.style import SIDEBAR, dress, is_dark
+from dashboards.transductive import key
 from mergegrid.errors import ResultsError
 
 ICON = Path(__file__).with_name("icon.svg")
@@ -58,6 +60,8 @@ with st.sidebar:
 entry = next(entry for entry in MENU if entry.title == page.title)
 try:
     choose_scope(is_shown=entry.is_scoped)
+    if entry.is_scoped and (marked := answer("transductive", scope().values).rows):
+        house(key(marked[0]["method"]))
     page.run()
 except ResultsError as error:
     st.error(str(error))

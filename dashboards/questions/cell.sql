@@ -8,6 +8,7 @@ SELECT
     cells.method_version,
     readable(cells.swept) AS swept,
     cells.options,
+    is_transductive(cells.options) AS transductive,
     cells.experts,
     cells.size,
     cells.sample,

@@ -6,6 +6,7 @@ SELECT
     cells.size,
     cells.sample,
     cells.seed,
+    is_transductive(cells.options) AS transductive,
     accuracies.validation,
     accuracies.held_in,
     accuracies.held_in_se,

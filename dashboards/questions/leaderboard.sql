@@ -4,6 +4,7 @@ SELECT
     kind,
     models,
     options,
+    transductive,
     held_in,
     held_in_se,
     generalization,

@@ -60,7 +60,7 @@ SELECT
         coalesce(used.labelled, 0)
     )::BIGINT AS labelled,       -- different examples whose labels were used
     coalesce(used.unlabelled, 0)::BIGINT AS unlabelled,  -- of which inputs alone were
-    coalesce(recipes.options ->> 'split' = 'test', false) AS transductive,
+    is_transductive(recipes.options) AS transductive,  -- adapted to the test inputs
     recipes.held_in,
     recipes.held_in_se,
     recipes.generalization,

@@ -15,8 +15,7 @@ SELECT
     recipes.generalization,          -- mean test accuracy over tasks without an expert
     recipes.generalization_se,
     recipes.normalized,              -- mean of accuracy / individual expert's accuracy
-    coalesce(recipes.options ->> 'split' = 'test', false)
-        AS transductive,             -- whether it was adapted to the test inputs
+    is_transductive(recipes.options) AS transductive,
     ranks.average_rank,              -- over all test tasks; NULL for references
     recipes.merge_flops,             -- of one merge
     recipes.statistics_flops,        -- of what was measured and learned for it

@@ -10,7 +10,7 @@ from dashboards.palette import KINDS, MERGINGS
 from dashboards.report import write_report
 from dashboards.scientific import axis_name, power_of
 from dashboards.vector_sections import at_one_density, by_merged, chosen_shares
-from dashboards.violins import extent_of, is_weight, violins
+from dashboards.violins import MOST_TICKS, extent_of, is_weight, violins
 from mergegrid.profiles.distribution import PER_MILLE
 
 NORMAL = [-3e-3 + 6e-6 * level for level in PER_MILLE]
@@ -99,6 +99,28 @@ def test_layers_are_marked_where_they_begin():
     axis = violins(MODEL).to_dict()["layout"]["xaxis"]
     assert axis["tickvals"] == [1, 3]
     assert axis["ticktext"] == ["0", "1"]
+
+
+def test_of_very_many_layers_some_depths_are_written_and_stacks_are_parted():
+    rows = [
+        layer(f"{stack}.{depth}.attn.weight", depth=depth, layers=40)
+        for stack in ("encoder", "decoder")
+        for depth in range(40)
+    ]
+    layout = violins(rows).to_dict()["layout"]
+    assert len(layout["xaxis"]["tickvals"]) <= MOST_TICKS
+    assert layout["xaxis"]["ticktext"][:2] == ["0", "4"]
+    parted = [shape["x0"] for shape in layout["shapes"] if shape["x0"] == shape["x1"]]
+    assert parted == [39.5]
+
+
+def test_outliers_do_not_flatten_the_violins_of_all_others():
+    far = [10 * NORMAL[0], *NORMAL[1:-1], 10 * NORMAL[-1]]
+    plain, outlying = (
+        violins([layer(quantiles=quantiles)]).to_dict()["layout"]["yaxis"]["range"]
+        for quantiles in (NORMAL, far)
+    )
+    assert plain == outlying
 
 
 def test_figures_side_by_side_have_one_scale_if_they_are_told_its_extent():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mergegrid.experiment import parse_experiment
-from mergegrid.steps import build_steps
+from mergegrid.experiment_steps import build_steps
 from mergegrid.suites import SUITES
 from mergegrid.suites.suite import Suite, Task
 from mergegrid.suites.texts import Text, Texts

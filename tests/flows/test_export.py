@@ -8,7 +8,7 @@ import torch
 from flows.export import CELL_FILE
 from mergegrid.evaluation import evaluate
 from mergegrid.experiment import parse_experiment
-from mergegrid.steps import build_steps
+from mergegrid.experiment_steps import build_steps
 from storage.root import Root
 from tasks.measure import measure_gram
 from tasks.merge import score_cells

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from mergegrid.steps import VERSIONS, build_steps
+from mergegrid.experiment_steps import build_steps
+from mergegrid.steps import VERSIONS
 from storage.artifacts import ArtifactStore
 from storage.ledger import Ledger
 from storage.root import Root

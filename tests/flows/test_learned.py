@@ -1,4 +1,4 @@
-"""Learned merges as steps: in the grid, charged for their data, resumed after a kill."""
+"""Learned merges as steps: in the grid, charged for their data, resumed if killed."""
 
 import os
 import signal

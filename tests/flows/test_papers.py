@@ -7,8 +7,8 @@ from flows.expected import ASSUMED_SPEED, expected
 from flows.jobs import EVERYTHING, TASKS, make_jobs
 from flows.plan import make_plan
 from mergegrid.experiment import load_experiment, parse_experiment
+from mergegrid.experiment_steps import build_steps
 from mergegrid.grid import expand
-from mergegrid.steps import build_steps
 from storage.root import Root
 from tasks.workspace import Workspace, open_workspace
 from tests.replicas import domainnet, vision

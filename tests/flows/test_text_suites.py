@@ -4,8 +4,8 @@ import pytest
 
 from flows.expected import expected
 from flows.plan import make_plan
+from mergegrid.experiment_steps import build_steps
 from mergegrid.grid import expand
-from mergegrid.steps import build_steps
 from storage.ledger import Ledger
 from storage.results import Results
 from storage.root import Root

@@ -27,9 +27,9 @@ from mergegrid.documents import parse_mapping
 from mergegrid.errors import InputError
 from mergegrid.evaluation import evaluate
 from mergegrid.experiment import parse_experiment
+from mergegrid.experiment_steps import build_steps
 from mergegrid.models import get_family
 from mergegrid.statistics.fisher import diagonal_fisher
-from mergegrid.steps import build_steps
 from tests.replicas.own import write_tasks
 
 NOUNS = ["plot", "cast", "song", "band", "soup", "bread"]

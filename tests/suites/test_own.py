@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from mergegrid.documents import parse_mapping
 from mergegrid.errors import InputError
 from mergegrid.experiment import parse_experiment
+from mergegrid.experiment_steps import build_steps
 from mergegrid.models import get_family
-from mergegrid.steps import build_steps
 
 WORDS = ["good", "bad", "fine", "poor", "it", "was", "is", "the", "film", "yes", "no"]
 ARCHITECTURE = {

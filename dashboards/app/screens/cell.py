@@ -14,6 +14,8 @@ from dashboards.captions import TEXTS
 from dashboards.palette import title
 from dashboards.tables import costs_table, facts_table, lineage_table
 from dashboards.text import glyph, percent
+from dashboards.transductive import key as key_of_marks
+from dashboards.transductive import unmarked
 
 ROLES = {"held-in": "held_in", "generalization": "generalization"}
 
@@ -31,7 +33,7 @@ values = {"cell": key, "experiment": cell["experiment"]}
 show.heading(f"{title(cell['method'])} of {cell['size']} experts")
 show.house(
     f'<p class="description">{glyph(cell["method"])}'
-    f"{escape(cell['swept'] or 'no option was swept')}</p>"
+    f"{escape(cell['swept'] or 'no option was swept')}</p>{key_of_marks(cell['method'])}"
 )
 numbers = {
     "experiment": escape(cell["experiment"]),
@@ -56,7 +58,7 @@ st.code(
 )
 recipe = yaml.safe_dump(
     {
-        "method": cell["method"],
+        "method": unmarked(cell["method"]),
         "options": json.loads(cell["options"]),
         "experts": cell["experts"],
         "seed": cell["seed"],
