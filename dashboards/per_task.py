@@ -28,7 +28,7 @@ def ranked_table(rows: Rows, experts: Rows = ()) -> str:
         HTML, as in the tables of SuperMerge: methods by tasks, "accuracy ± standard
         error (rank)", means first. With many tasks it is turned.
     """
-    alone = [
+    alone: list[Row] = [
         {
             **row,
             "method": _expert(row["expert"]),

@@ -18,7 +18,7 @@ def prerequisites_table(rows: Rows) -> str:
     Returns:
         HTML.
     """
-    return _table(
+    return numbers_table(
         (
             "step",
             "steps",
@@ -53,7 +53,7 @@ def costs_table(rows: Rows) -> str:
     Returns:
         HTML.
     """
-    return _table(
+    return numbers_table(
         ("stage", "steps", "own time", "amortized time", "unshared time", "FLOPs"),
         [
             (
@@ -79,7 +79,7 @@ def lineage_table(rows: Rows) -> str:
     Returns:
         HTML.
     """
-    return _table(
+    return numbers_table(
         ("stage", "task", "key", "time", "stored", "others that<br>need it", "made"),
         [
             (
@@ -108,7 +108,7 @@ def paper_table(rows: Rows) -> str:
     """
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cells = {(row["method"], row["role"]): row for row in rows}
-    return _table(
+    return numbers_table(
         (
             "method",
             "held-in, %<br>paper",
@@ -157,7 +157,7 @@ def useless_weights_table(rows: Rows) -> str:
             pruned = (_kept(own.get((threshold, size)), "") for size in sizes)
             lines.append((f"&emsp;consensus, k = {threshold}", *pruned))
     heads = (f"{size} experts" for size in sizes)
-    return _table(("method", *heads), lines, texts=1)
+    return numbers_table(("method", *heads), lines, texts=1)
 
 
 def provenance_facts(facts: Row) -> dict[str, str]:
@@ -197,8 +197,20 @@ def facts_table(facts: Mapping[str, object]) -> str:
     return f'<div class="scroll"><table class="plain">{body}</table></div>'
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]], *, texts: int) -> str:
-    # The first columns hold texts, the others numbers; all of them HTML.
+def numbers_table(
+    head: Sequence[str], lines: Sequence[Sequence[str]], *, texts: int
+) -> str:
+    """Write a table of texts and numbers.
+
+    Args:
+        head: names of the columns, in HTML.
+        lines: the cells, in HTML.
+        texts: how many columns from the left hold texts.
+
+    Returns:
+        HTML.
+    """
+
     def line(tag: str, cells: Sequence[str]) -> str:
         parts = (
             f"<{tag}{' class=text' if index < texts else ''}>{cell}</{tag}>"

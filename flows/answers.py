@@ -56,7 +56,7 @@ def leaderboard(results: Results, experiment: str) -> Answers:
     _, rows = results.query(LEADERBOARD, [experiment])
     title = "Leaderboard: test accuracy in percent, options chosen on validation"
     if any(row[12] for row in rows):
-        title += f"\n{MARK.strip()} transductive: adapted to the inputs of the test split"
+        title += f";{MARK} transductive: adapted to the inputs of the test split"
     return Answers(
         "leaderboard",
         title,

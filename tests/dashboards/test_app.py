@@ -137,6 +137,13 @@ def test_tasks_are_a_table_and_small_figures_too(whole, visit):
     assert len(charts(app)) == 4  # the merges
 
 
+def test_a_suite_without_generalization_tasks_has_pages(stored, visit, small_rows):
+    rows = [row for row in small_rows if row.get("role") != "generalization"]
+    app = visit(stored(rows))
+    for page, count in {"pairs": 2, "sensitivity": 3, "scaling": 2, "costs": 4}.items():
+        assert len(charts(turn(app, page))) == count, page
+
+
 @pytest.mark.parametrize("reached", ["nothing", "one merge", "no references"])
 def test_pages_of_a_run_that_has_just_begun_are_no_errors(
     stored, visit, stages_of_a_run, reached

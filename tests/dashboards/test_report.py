@@ -62,6 +62,18 @@ def test_sections_come_in_their_order_and_only_with_something_to_show(
     } <= set(there)
 
 
+def test_a_suite_without_generalization_tasks_has_all_figures_of_held_in_ones(
+    build, small_rows, tmp_path
+):
+    rows = [row for row in small_rows if row.get("role") != "generalization"]
+    write_report(build(rows), "small", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    there = {"bootstrap", "tasks", "kept", "options", "sizes", "costs", "time"}
+    assert there <= set(sections(page))
+    assert "trade_off" not in sections(page)
+    assert "generalization accuracy" not in page
+
+
 def test_nothing_is_fetched(own):
     tags = re.findall(r"<(?:link|script|img|iframe|source)\b[^>]*>", own)
     addresses = [a for tag in tags for a in re.findall(r'(?:src|href)="([^"]*)"', tag)]
