@@ -9,6 +9,12 @@ from dashboards import bills, figures, heat, standings, sweeps
 from dashboards.board import board
 from dashboards.captions import TEXTS
 from dashboards.frame import Row, Rows
+from dashboards.learned_sections import (
+    budgets,
+    learned_coefficients,
+    learning_costs,
+    learning_curves,
+)
 from dashboards.palette import ROLES, title
 from dashboards.parts import (
     Answers,
@@ -164,10 +170,22 @@ def time(answers: Answers) -> str:
 
 
 def paper(answers: Answers) -> str:
-    """Show our gains beside the paper's."""
+    """Show our gains beside a paper's."""
     rows = answers["against_paper"].rows
-    draw = figures.against_paper
-    return both_roles("paper", draw, rows, answers, "against_paper")
+    if not rows:
+        return ""
+    text, first = TEXTS["paper"], rows[0]
+    drawn = ((figures.against_paper(rows, role), text[role]) for role in roles_of(rows))
+    is_ours = answers["provenance"].rows[0]["suite"] == first["suite"]
+    return section_html(
+        "paper",
+        figure_grid(*drawn),
+        asked(answers, "against_paper"),
+        paper=text[first["paper"]].strip(),
+        suite=escape(first["suite"]),
+        model=escape(first["model"]),
+        differs=text["same_suite" if is_ours else "other_suite"],
+    )
 
 
 def provenance(answers: Answers) -> str:
@@ -199,6 +217,10 @@ SECTIONS: tuple[Callable[[Answers], str], ...] = (
     costs,
     time,
     memory,
+    budgets,
+    learned_coefficients,
+    learning_curves,
+    learning_costs,
     storage,
     redundancy,
     conflicts,

@@ -65,6 +65,7 @@ RELATIONS = {
     "amortized_costs": "VIEW",
     "prerequisites": "VIEW",
     "memory_peaks": "VIEW",
+    "budget_curve": "VIEW",
     "budgets": "VIEW",
     "learned_coefficients": "VIEW",
     "learning_curves": "VIEW",

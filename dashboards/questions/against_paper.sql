@@ -1,5 +1,5 @@
 -- Do the methods come in the order in which they came in the paper?
-SELECT method, role, gain, paper_gain, differs
+SELECT method, role, gain, paper_gain, differs, paper, suite, model
 FROM against_paper
 WHERE experiment = $experiment
     AND paper = $paper

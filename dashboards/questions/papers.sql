@@ -4,7 +4,12 @@ SELECT
     against_paper.suite,
     against_paper.model,
     against_paper.suite = any_value(experiments.suite) AS is_ours,
-    count(DISTINCT against_paper.method) AS methods
+    bool_or((experiments.document -> 'suite' ->> 'model') = against_paper.model)
+        IS TRUE AS is_our_model,
+    count(DISTINCT against_paper.method) AS methods,
+    count(DISTINCT against_paper.method) FILTER (
+        against_paper.paper_gain IS NOT NULL
+    ) AS gains  -- of them, those that the paper lets us compare with the pretrained model
 FROM against_paper
 JOIN experiments USING (experiment)
 WHERE against_paper.experiment = $experiment

@@ -26,52 +26,38 @@ tried AS (
     SELECT experiment, subset, method, count(*) AS recipes
     FROM recipes
     GROUP BY experiment, subset, method
-),
-
--- Tasks have examples of their own: statistics of single experts add up.
-used AS (
-    SELECT experiment, subset, method, options,
-        max(labelled) AS labelled, max(unlabelled) AS unlabelled
-    FROM (
-        SELECT entries.experiment, entries.subset, entries.method, entries.options,
-            entries.cell, costs.stage,
-            sum(costs.labelled) AS labelled, sum(costs.unlabelled) AS unlabelled
-        FROM entries
-        JOIN uses USING (experiment, cell)
-        JOIN costs USING (step)
-        WHERE costs.stage NOT IN ('data', 'pretrain', 'train', 'merge', 'evaluate')
-        GROUP BY ALL
-    )
-    GROUP BY ALL
 )
 
 SELECT
-    recipes.experiment,
-    subsets.size,
-    subsets.sample,
-    recipes.method,
-    readable(recipes.swept) AS options,
+    own.experiment,
+    own.size,
+    own.sample,
+    own.method,
+    own.options,
     greatest(
         CASE
-            WHEN recipes.kind <> 'reference' AND (tried.recipes > 1 OR asked.waits)
+            WHEN own.kind <> 'reference' AND (tried.recipes > 1 OR asked.waits)
                 THEN validation.examples
             ELSE 0
         END,
-        coalesce(used.labelled, 0)
+        own.labelled
     )::BIGINT AS labelled,       -- different examples whose labels were used
-    coalesce(used.unlabelled, 0)::BIGINT AS unlabelled,  -- of which inputs alone were
-    is_transductive(recipes.options) AS transductive,  -- adapted to the test inputs
-    recipes.held_in,
-    recipes.held_in_se,
-    recipes.generalization,
-    recipes.generalization_se,
-    recipes.kind,
-    recipes.subset
-FROM recipes
-JOIN subsets USING (experiment, subset)
+    own.unlabelled,              -- of which inputs alone were
+    own.transductive,            -- whether they are the test's
+    own.held_in,
+    own.held_in_se,
+    own.generalization,
+    own.generalization_se,
+    own.kind,
+    own.subset
+FROM budget_curve AS own
 JOIN tried USING (experiment, subset, method)
-LEFT JOIN asked USING (experiment, subset, method, options)
-LEFT JOIN validation USING (experiment, subset)
-LEFT JOIN used USING (experiment, subset, method, options)
-WHERE recipes.is_chosen
-ORDER BY recipes.experiment, recipes.subset, labelled, recipes.held_in DESC
+LEFT JOIN asked
+    ON asked.experiment = own.experiment
+    AND asked.subset = own.subset
+    AND asked.method = own.method
+    AND asked.options = own.all_options
+LEFT JOIN validation
+    ON validation.experiment = own.experiment AND validation.subset = own.subset
+WHERE own.is_chosen
+ORDER BY own.experiment, own.subset, labelled, own.held_in DESC

@@ -74,6 +74,29 @@ def test_a_suite_without_generalization_tasks_has_all_figures_of_held_in_ones(
     assert "generalization accuracy" not in page
 
 
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        ("glyphs", "with ViT-B-32. Models and data differ"),
+        ("vision8", "with ViT-B-32. What differs"),
+    ],
+)
+def test_results_stand_beside_a_paper_about_their_suite(
+    build, small_rows, tmp_path, suite, said
+):
+    document = json.dumps({"suite": {"name": suite, "model": "ViT-B-32"}})
+    rows = [
+        row | {"suite": suite, "document": document} if "suite" in row else row
+        for row in small_rows
+    ]
+    write_report(build(rows), "small", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    beside = {"glyphs": "domainnet"}.get(suite, suite)
+    text = " ".join(page.split())
+    assert f"its suite {beside} {said}" in text
+    assert ("<em>Realistic Evaluation" in text) == (suite == "glyphs")
+
+
 def test_nothing_is_fetched(own):
     tags = re.findall(r"<(?:link|script|img|iframe|source)\b[^>]*>", own)
     addresses = [a for tag in tags for a in re.findall(r'(?:src|href)="([^"]*)"', tag)]

@@ -10,10 +10,12 @@ from pathlib import Path
 import yaml
 
 from mergegrid.documents import read_mapping
+from mergegrid.methods import METHODS
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "configs" / "experiments"
 FEW_STEPS = {"steps": 2, "batch_size": 4, "warmup_steps": 0, "evaluate_every": 2}
 FEW_EXAMPLES = {"examples": 2}
+FEW_UPDATES = {"steps": 2, "batch_size": 2, "evaluate_every": 1, "holdout": 0.0}
 
 
 def replicas():
@@ -39,6 +41,8 @@ def small(name, options):
     written["suite"] |= options
     for kind, settings in written.get("training", {}).items():
         written["training"][kind] = settings | FEW_STEPS
+        if kind == "few_shot":
+            written["training"][kind] |= FEW_EXAMPLES
     written["statistics"] = {
         "fisher": written.get("statistics", {}).get("fisher", {}) | FEW_EXAMPLES,
         "gram": FEW_EXAMPLES,
@@ -52,13 +56,14 @@ def small(name, options):
 
 
 def fewer_values(choice):
-    if isinstance(choice, str):
-        return choice
+    choice = {"name": choice, "options": {}} if isinstance(choice, str) else choice
     options = {
         name: values[-2:] if isinstance(values, list) else values
         for name, values in choice["options"].items()
     }
-    return choice | {"options": options}
+    learned = METHODS[choice["name"]].learned_options
+    few = {name: value for name, value in FEW_UPDATES.items() if name in learned}
+    return choice | {"options": options | few}
 
 
 def fewer_subsets(kind, how):

@@ -10,7 +10,7 @@ from dashboards.app.answers import answer
 from dashboards.app.scope import choose_methods, scope
 from dashboards.board import board
 from dashboards.captions import TEXTS
-from dashboards.palette import ROLES
+from dashboards.parts import roles_of
 
 chosen = scope()
 text = TEXTS["leaderboard"]
@@ -46,7 +46,7 @@ paired = answer("paired", chosen.values, methods=methods)
 if paired.rows:
     text = TEXTS["differences"]
     show.heading(text["heading"], text["lead"])
-    for role, column in zip(ROLES, st.columns(2), strict=True):
+    for role, column in zip(roles_of(paired.rows), st.columns(2), strict=False):
         with column:
             drawn = standings.behind_best(paired.rows, role)
             show.figure(drawn, f"Differences to the best, {role}", text[role])

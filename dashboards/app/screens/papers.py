@@ -7,7 +7,7 @@ from dashboards.app import show
 from dashboards.app.answers import answer
 from dashboards.app.scope import scope
 from dashboards.captions import TEXTS
-from dashboards.palette import ROLES
+from dashboards.parts import roles_of
 from dashboards.tables import paper_table
 
 chosen = scope()
@@ -33,7 +33,7 @@ if not paper["is_ours"]:
         "can be compared."
     )
 against = answer("against_paper", values)
-for role, column in zip(ROLES, st.columns(2), strict=True):
+for role, column in zip(roles_of(against.rows), st.columns(2), strict=False):
     with column:
         drawn = figures.against_paper(against.rows, role)
         show.figure(drawn, f"Our gain against the paper's, {role}", text[role])
