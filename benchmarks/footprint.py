@@ -27,7 +27,7 @@ from mergegrid.inputs import open_inputs
 from mergegrid.merge_file import MergeFile, read_merge_file
 from mergegrid.merging import merge_stored
 from mergegrid.methods import METHODS
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.preflight import preflight
 
 PRETRAINED, LARGE, SMALL = "pretrained", "large.weight", "small.weight"

@@ -39,7 +39,7 @@ def prepare_mergegrid(
         A call that merges.
     """
     import mergegrid
-    from mergegrid.methods.method import Need
+    from mergegrid.methods.needs import Need
 
     experts = {name: read(directory / name) for name in names}
     pretrained = read(directory / PRETRAINED) if case.needs_pretrained else None

@@ -28,7 +28,7 @@ from benchmarks.layout import PRETRAINED, expert_names
 from benchmarks.measure import Usage, machine, measure_call, wait_for_peace
 from benchmarks.models import CHANGE_SPREAD, WEIGHT_SPREAD
 from mergegrid.measured import Statistics
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 
 SCALES = tuple(tenth / 10 for tenth in range(1, 11))
 DENSITIES = (0.1, 0.2, 0.3)

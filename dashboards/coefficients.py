@@ -7,15 +7,7 @@ from statistics import fmean
 from plotly import graph_objects as go
 
 from dashboards.frame import Row, Rows, empty_figure
-from dashboards.palette import (
-    DIVERGING,
-    FAINT,
-    KINDS,
-    MUTED,
-    color,
-    faded,
-    title,
-)
+from dashboards.palette import DIVERGING, FAINT, KINDS, MUTED, color, faded, title
 
 MOST_PARAMETERS = 80
 """With more parameters than this, a heat map has a column for each layer."""
@@ -57,9 +49,8 @@ def by_parameter(rows: Rows, extent: float) -> go.Figure:
     columns = _columns(rows)
     figure = empty_figure("layer", "", height=_height(experts, 96))
     cells = [_by_expert(column) for column in columns]
-    means, said = _grid(
-        experts, cells, [_called(column, len(experts)) for column in columns]
-    )
+    names = [_called(column, len(experts)) for column in columns]
+    means, said = _grid(experts, cells, names)
     figure.add_heatmap(
         z=means,
         y=experts,
@@ -141,7 +132,6 @@ def by_kind(rows: Rows, extent: float) -> go.Figure:
         nticks=13,
         tickfont={"size": 11, "color": MUTED},
     )
-    figure.update_xaxes(title_text="")
     figure.update_annotations(font={"size": 12, "color": MUTED})
     figure.update_yaxes(fixedrange=True, tickfont={"size": 12, "color": MUTED})
     _name_experts(figure, experts)
@@ -176,7 +166,7 @@ def spread(rows: Rows) -> go.Figure:
     for bound in (-1, 1):
         line = {"color": MUTED, "width": 1, "dash": "dot"}
         figure.add_hline(y=bound, line=line, layer="below")
-    figure.update_xaxes(showgrid=False, ticks="")
+    figure.update_xaxes(showgrid=False, ticks="", automargin=True)
     return figure
 
 

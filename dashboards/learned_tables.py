@@ -7,6 +7,9 @@ from dashboards.palette import stage_title, title
 from dashboards.tables import numbers_table
 from dashboards.text import DASH, duration, glyph, percent, quantity
 
+DATA = ("labelled", "unlabelled")
+"""Columns that count examples by what was used of them."""
+
 
 def spread_table(rows: Rows) -> str:
     """Write how many coefficients are negative, near zero, or near their bound.
@@ -97,11 +100,9 @@ def learning_costs_table(rows: Rows) -> str:
             "task vectors<br>at a time",
             "memory<br>by formula",
             "memory<br>measured",
-            "labelled<br>examples",
-            "unlabelled<br>inputs",
+            "examples",
             "epochs",
             "FLOPs<br>an epoch",
-            "FLOPs",
             "time",
         ),
         [
@@ -112,11 +113,10 @@ def learning_costs_table(rows: Rows) -> str:
                 _count(row["together"]),
                 quantity(row["paper_memory"], "B"),
                 quantity(row["peak_memory"], "B"),
-                _count(row["labelled"] or None),
-                _count(row["unlabelled"] or None),
+                _examples(row),
                 DASH if row["epochs"] is None else f"{row['epochs']:.3g}",
-                quantity(row["flops_per_epoch"]),
-                quantity(row["flops"]),
+                # A merge goes over its parameters, once, and over no examples.
+                quantity(row["flops_per_epoch"] or row["flops"]),
                 duration(row["seconds"]),
             )
             for row in rows
@@ -127,6 +127,11 @@ def learning_costs_table(rows: Rows) -> str:
 
 def _name(row: Row) -> str:
     return f"{glyph(row['method'])}{escape(title(row['method']))}"
+
+
+def _examples(row: Row) -> str:
+    said = [f"{row[kind]:,.0f} {kind}" for kind in DATA if row[kind]]
+    return "<br>".join(said) or DASH
 
 
 def _count(value: float | None) -> str:

@@ -50,11 +50,13 @@ def ranked_table(rows: Rows, experts: Rows = ()) -> str:
         for method in methods
     ]
     names = [_name(method) for method in methods]
+    is_turned = len(tasks) > MOST_COLUMNS
+    between = ", " if is_turned else "<br>"
     heads = [
         "mean",
-        *(f"{escape(task)}<br>n = {examples[task]:,}" for task in tasks),
+        *(f"{escape(task)}{between}n = {examples[task]:,}" for task in tasks),
     ]
-    if len(tasks) > MOST_COLUMNS:
+    if is_turned:
         turned = [[*column] for column in zip(*lines, strict=True)]
         return _table("task", names, heads, turned)
     return _table("method", heads, names, lines)
@@ -73,10 +75,11 @@ def profile(rows: Rows, method: str, order: Sequence[str]) -> go.Figure:
         experts (thin).
     """
     figure = empty_figure("", "accuracy, %", height=256)
+    is_named = len(order) <= _MOST_NAMED
     lines = {
         "pretrained": {"color": MUTED, "width": 1.5, "dash": "dot"},
         "individual": {"color": MUTED, "width": 1.2},
-        method: {"color": color(method), "width": 2.2},
+        method: {"color": color(method), "width": 2.2 if is_named else 1.2},
     }
     for name, line in lines.items():
         own = {row["task"]: row for row in rows if row["method"] == name}
@@ -89,13 +92,15 @@ def profile(rows: Rows, method: str, order: Sequence[str]) -> go.Figure:
             else None,
             mode="lines+markers" if name == method else "lines",
             line=line,
-            marker={"size": 6, "symbol": symbol(name)},
+            marker={"size": 6 if is_named else 4, "symbol": symbol(name)},
             hovertemplate="%{x}: %{y:.1f}%<extra>" + title(name) + "</extra>",
         )
     figure.update_xaxes(
         categoryorder="array",
         categoryarray=[*order],
-        showticklabels=len(order) <= _MOST_NAMED,
+        showticklabels=is_named,
+        showgrid=is_named,
+        ticks="outside" if is_named else "",
         tickangle=-45,
         tickfont={"size": 10},
         dtick=1,

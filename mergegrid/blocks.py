@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mergegrid.errors import NonFiniteError
+from mergegrid.finite import bad_parameter, bad_statistic, is_finite
 from mergegrid.methods.method import Method
 from mergegrid.methods.options import Option
 from mergegrid.pieces import Piece
@@ -148,8 +149,8 @@ class Block:
         """
         if "experts" not in self._found:
             stacked = self._stack(self._rows["experts"])
-            if not _is_finite(stacked):
-                raise NonFiniteError(self._bad_parameter(stacked))
+            if not is_finite(stacked):
+                raise bad_parameter(self._reading.experts, self.name, stacked)
             self._found["experts"] = stacked
             self._give_up("experts")
         return self._found["experts"]
@@ -166,7 +167,7 @@ class Block:
         if "pretrained" not in self._found:
             (row,) = self._rows["pretrained"]
             base = self._to_device(row[self._within]).view(self.shape)
-            if not _is_finite(base):
+            if not is_finite(base):
                 raise NonFiniteError(
                     f"The pretrained model has NaN or infinity in its parameter "
                     f"{self.name!r}."
@@ -309,7 +310,7 @@ class Block:
     def _check_experts(self, computed: Tensor) -> None:
         # What is computed from them is finite if they are, and they are not all read
         # again to see it.
-        if not _is_finite(computed):
+        if not is_finite(computed):
             self.experts()
 
     def _rows_of(self, tensor: Tensor, members: Sequence[int]) -> Tensor:
@@ -371,8 +372,8 @@ class Block:
                 width = math.isqrt(rows[0].numel())
                 stacked = torch.stack([self._to_device(row) for row in rows])
                 stacked = stacked.view(len(rows), width, width)
-            if not _is_finite(stacked):
-                raise NonFiniteError(self._bad_statistic(argument, stacked))
+            if not is_finite(stacked):
+                raise bad_statistic(argument, self._reading.experts, self.name, stacked)
             is_shared = argument in {"signs", "coefficients"}
             self._found[argument] = stacked[0] if is_shared else stacked
             self._give_up(argument)
@@ -394,30 +395,3 @@ class Block:
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._reading.device, torch.float32)
-
-    def _bad_parameter(self, stacked: Tensor) -> str:
-        return (
-            f"The expert {self._culprit(stacked)!r} has NaN or infinity in its "
-            f"parameter {self.name!r}."
-        )
-
-    def _bad_statistic(self, argument: str, stacked: Tensor) -> str:
-        if argument in {"signs", "coefficients"}:
-            return f"The given {argument} have NaN or infinity at {self.name!r}."
-        named = {"grams": "gram", "gradients": "gradient"}.get(argument, argument)
-        return (
-            f"The {named} statistic of expert {self._culprit(stacked)!r} has NaN or "
-            f"infinity at {self.name!r}."
-        )
-
-    def _culprit(self, stacked: Tensor) -> str:
-        return next(
-            expert
-            for expert, row in zip(self._reading.experts, stacked, strict=True)
-            if not bool(torch.isfinite(row).all())
-        )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # A sum is one reading of the numbers; if it overflows, they are looked at.
-    return math.isfinite(tensor.sum()) or bool(torch.isfinite(tensor).all())

@@ -5,7 +5,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 
 COMPUTED = (Need.NORMS, Need.TRIM)
 """What is computed from parameters where it is needed, so that nobody must give it."""

@@ -22,7 +22,8 @@ from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.finish import Finishing, norm_factors, unscaled
 from mergegrid.measured import Statistics, is_covered
 from mergegrid.methods import METHODS, get_method
-from mergegrid.methods.method import Coverage, Method, Recipe
+from mergegrid.methods.method import Method, Recipe
+from mergegrid.methods.needs import Coverage
 from mergegrid.parameters import Parameters
 from mergegrid.passes import merge_pass
 from mergegrid.rounding import warn_of_rounding

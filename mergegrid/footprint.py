@@ -6,7 +6,8 @@ from mergegrid.cohort import BYTES_AHEAD, LARGEST_PIECES_AHEAD
 from mergegrid.engine import merge_flops
 from mergegrid.layout import Layout
 from mergegrid.measured import ARGUMENTS, Measured, is_covered
-from mergegrid.methods.method import Need, Recipe
+from mergegrid.methods.method import Recipe
+from mergegrid.methods.needs import Need
 from mergegrid.parameters import Role
 from mergegrid.running_statistics import RunningVariance, mean_beside
 from mergegrid.sources import Source

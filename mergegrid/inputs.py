@@ -10,7 +10,7 @@ import torch
 from mergegrid.checkpoints import Checkpoint, find_checkpoint
 from mergegrid.errors import InputError
 from mergegrid.merge_file import MergeFile
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.model_config import read_config
 from mergegrid.safetensors_files import SafetensorsSource
 

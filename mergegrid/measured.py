@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mergegrid.errors import LayoutError, MissingPrerequisiteError
 from mergegrid.layout import Layout
-from mergegrid.methods.method import Coverage, Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Coverage, Need
 from mergegrid.methods.options import Option
 from mergegrid.sources import InMemory, Source
 

@@ -14,7 +14,8 @@ from mergegrid.measured import OF_ALL
 from mergegrid.mergekit_file import is_mergekit
 from mergegrid.mergekit_recipe import MergekitMerge, read_merge
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Need, Recipe
+from mergegrid.methods.method import Recipe
+from mergegrid.methods.needs import Need
 from mergegrid.recipe_file import RecipeFile, check_directory_names
 from mergegrid.running_statistics import RunningVariance
 from mergegrid.safetensors_output import MOST_BYTES

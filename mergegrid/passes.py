@@ -15,7 +15,7 @@ from mergegrid.blocks import Block
 from mergegrid.buffers import BUFFERS
 from mergegrid.cohort import Cohort
 from mergegrid.methods.average import average_of_sum
-from mergegrid.methods.method import Fallback
+from mergegrid.methods.needs import Fallback
 from mergegrid.methods.options import Option
 from mergegrid.stacks import Stacks, in_order, stacked, unstacked
 from mergegrid.surveying import Measurements, asks_for_norms, readers_of, survey_tensor

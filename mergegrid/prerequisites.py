@@ -7,7 +7,7 @@ from mergegrid.errors import InputError
 from mergegrid.experiment import Experiment, ProfileChoice
 from mergegrid.grid import Cell
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.methods.per_expert import each
 from mergegrid.methods.ties import FEW_SHOT
 from mergegrid.steps import STATISTICS, TOGETHER, Profiled, Scored, Step

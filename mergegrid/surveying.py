@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import each
 from mergegrid.methods.survey import Survey

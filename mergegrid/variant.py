@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Method, Need, Recipe
+from mergegrid.methods.method import Method, Recipe
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import check_number_of_values, spread
 from mergegrid.randomness import NUMBERS_PER_COUNT

@@ -17,7 +17,7 @@ from mergegrid.learning.learn import learn_coefficients
 from mergegrid.learning.learned import Learned, State
 from mergegrid.learning.sampling import draw_share
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.steps import Step
 from mergegrid.suites.examples import Concatenation, Examples, Some
 from mergegrid.suites.suite import Progress

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mergegrid.measured import Statistics
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import each
 from mergegrid.statistics.trim import TrimThreshold

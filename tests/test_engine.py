@@ -15,7 +15,8 @@ from mergegrid.errors import (
     UnknownNameError,
 )
 from mergegrid.methods import METHODS
-from mergegrid.methods.method import Need, Recipe
+from mergegrid.methods.method import Recipe
+from mergegrid.methods.needs import Need
 from mergegrid.statistics.trim import TrimThreshold
 
 DATA_FREE = ("average", "mlerp", "task_arithmetic", "dare", "ties")

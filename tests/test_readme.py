@@ -5,9 +5,12 @@ import io
 import re
 from pathlib import Path
 
+import pytest
+
 from mergegrid.methods import METHODS
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 # Of every method with a scale; said once, below the table.
@@ -34,9 +37,11 @@ def test_the_table_of_methods_is_that_of_the_registry():
     assert table() in README, f"put this into the README:\n{table()}"
 
 
-def test_the_first_example_prints_what_it_says():
+@pytest.mark.parametrize("page", ["README.md", "docs/learned.md"])
+def test_the_first_example_prints_what_it_says(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
     code, printed = re.search(
-        r"```python\n(.*?)```\n```\n(.*?)```", README, flags=re.DOTALL
+        r"```python\n(.*?)```\n+```\n(.*?)```", text, flags=re.DOTALL
     ).groups()
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
@@ -45,6 +50,5 @@ def test_the_first_example_prints_what_it_says():
 
 
 def test_every_path_that_it_links_exists():
-    root = Path(__file__).parent.parent
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (root / target).exists(), target
+        assert (ROOT / target).exists(), target

@@ -8,7 +8,7 @@ from mergegrid import pieces, stacks
 from mergegrid.cohort import Cohort
 from mergegrid.engine import read_recipe
 from mergegrid.methods import METHODS
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.sources import InMemory
 
 EXPERTS = ("a", "b", "c")

@@ -17,7 +17,7 @@ from mergegrid.engine import read_recipe
 from mergegrid.errors import InputError, LayoutError, NonFiniteError, StorageError
 from mergegrid.layout import untie
 from mergegrid.methods import METHODS
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.places import Place
 from mergegrid.safetensors_files import SafetensorsSource, read_header
 from mergegrid.safetensors_output import SafetensorsSink

@@ -39,6 +39,7 @@ MENU = (
     Entry("storage", "Storage"),
     Entry("per_task", "Tasks"),
     Entry("task_vectors", "Task vectors"),
+    Entry("learned", "Learned"),
     Entry("cells", "Cells"),
     Entry("papers", "Papers"),
     Entry("sql", "SQL", is_scoped=False),

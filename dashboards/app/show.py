@@ -61,18 +61,19 @@ def figure(
         house(f"<figcaption>{caption}</figcaption>")
 
 
-def places(count: int) -> list[DeltaGenerator]:
-    """Find places for small figures, three in a row.
+def places(count: int, across: int = 3) -> list[DeltaGenerator]:
+    """Find places for small figures, a few in a row.
 
     Args:
         count: how many there are.
+        across: how many are beside one another.
 
     Returns:
         Containers.
     """
     found: list[DeltaGenerator] = []
     while len(found) < count:
-        found += st.columns(3)
+        found += st.columns(across)
     return found[:count]
 
 

@@ -11,7 +11,8 @@ from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
 from mergegrid.measured import Statistics
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Method, Need, Recipe
+from mergegrid.methods.method import Method, Recipe
+from mergegrid.methods.needs import Need
 from mergegrid.passes import merge_pass
 from mergegrid.sources import Source
 from mergegrid.surveying import measure

@@ -16,7 +16,8 @@ from mergegrid.learning.descent import (
 from mergegrid.learning.learned import Checkpoint, Learned, Learning
 from mergegrid.learning.merged_model import MergedModel
 from mergegrid.learning.unsupervised import Adaptation, learn_unsupervised
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.supermerge import (
     CoefficientBound,
     OneFor,

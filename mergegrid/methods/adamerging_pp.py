@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mergegrid.learning.learned import Learning
 from mergegrid.methods.adamerging import learn
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.supermerge import supermerge, supermerge_flops
 from mergegrid.methods.ties import UNWEIGHTED_BALANCE, ZeroSum, elect

@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mergegrid.methods.della import UNTRIMMED_BALANCE, Election, della, fuse_flops
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import PER_EXPERT, each
 from mergegrid.methods.task_arithmetic import SCALES

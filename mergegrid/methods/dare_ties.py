@@ -6,7 +6,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mergegrid.methods.dare import thin, thin_flops
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.task_arithmetic import SCALES
 from mergegrid.methods.ties import BALANCE, Aggregate, ZeroSum, ties, ties_flops

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mergegrid.errors import InputError
 from mergegrid.methods.dare import Rate, restore_norm_
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import PER_EXPERT, each
 from mergegrid.methods.survey import Survey

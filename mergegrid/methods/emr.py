@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.survey import Survey
 from mergegrid.methods.ties import signs_by_mass

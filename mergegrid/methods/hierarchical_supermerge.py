@@ -23,7 +23,8 @@ from mergegrid.learning.learned import Checkpoint, Learned, Learning, Look, Part
 from mergegrid.learning.merged_model import MergedModel
 from mergegrid.learning.supervised import Supervision, learn_supervised, shares_of
 from mergegrid.learning.tree import cosines, given_tree, similar_tree
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.supermerge import (
     AnswerPositions,
     BatchSize,

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Coverage, Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Coverage, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.singular import (
     NEGLIGIBLE,

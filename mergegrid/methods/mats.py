@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mergegrid.methods.conjugate_gradients import Iterate, System, iterate
 from mergegrid.methods.matching import Covariance, matching
-from mergegrid.methods.method import Coverage, Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Coverage, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.slices import row_slices
 from mergegrid.methods.task_arithmetic import (

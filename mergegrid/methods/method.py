@@ -32,7 +32,6 @@ cache. Methods for which a tensor is more than its entries say so: `whole_tensor
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal
 
@@ -41,6 +40,7 @@ from torch import Tensor
 
 from mergegrid.learning.learned import Learning
 from mergegrid.methods.choice import Choice
+from mergegrid.methods.needs import Coverage, Fallback, Need
 from mergegrid.methods.options import (
     Option,
     Setting,
@@ -56,59 +56,6 @@ from mergegrid.methods.options import (
 )
 from mergegrid.methods.per_expert import PER_EXPERT, listed
 from mergegrid.methods.survey import Survey
-
-
-class Need(StrEnum):
-    """Something that must exist before a method can run, besides the experts."""
-
-    PRETRAINED = "pretrained"
-    """The parameters that all experts were fine-tuned from."""
-
-    FISHER = "fisher"
-    """Each expert's diagonal Fisher information: one backward pass per example."""
-
-    GRAM = "gram"
-    """Each expert's Gram matrices of layer inputs: one forward pass per example."""
-
-    GRADIENT = "gradient"
-    """Each expert's Gram matrices of gradients with respect to layer outputs: one
-    backward pass per example."""
-
-    SIGNS = "signs"
-    """A sign for every entry, from elsewhere."""
-
-    COEFFICIENTS = "coefficients"
-    """A factor on every expert's task vector for each parameter, learned before."""
-
-    TRIM = "trim"
-    """Each expert's trim threshold over the whole task vector, for one density."""
-
-    NORMS = "norms"
-    """Each expert's L2 norm over the whole model."""
-
-
-class Coverage(StrEnum):
-    """The parameters that a method's mathematics is for."""
-
-    ALL = "all"
-    """Every floating-point parameter."""
-
-    LINEAR = "linear"
-    """Weights of linear layers: those that have the statistics that are needed."""
-
-    MATRIX = "matrix"
-    """Parameters with two axes."""
-
-
-class Fallback(StrEnum):
-    """What becomes of parameters that a method does not cover."""
-
-    AVERAGE = "average"
-    """The mean of the experts; for methods with a `scale`, the mean task vector takes
-    the merged one's place."""
-
-    PRETRAINED = "pretrained"
-    """The pretrained model's."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.survey import Survey
 

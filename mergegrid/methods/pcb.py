@@ -15,7 +15,8 @@ from jaxtyping import Float, Float32, Float64
 from pydantic import Field
 from torch import Tensor
 
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.quantiles import count_lowers, count_uppers, order_statistics
 from mergegrid.methods.survey import Survey

@@ -23,7 +23,8 @@ from mergegrid.learning.learned import Checkpoint, Learned, Learning
 from mergegrid.learning.merged_model import MergedModel
 from mergegrid.learning.supervised import Supervision, learn_supervised, shares_of
 from mergegrid.likelihood import Positions
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.suites.suite import Progress
 

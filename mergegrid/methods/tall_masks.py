@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mergegrid.methods.choice import Choice
-from mergegrid.methods.method import Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.per_expert import PER_EXPERT, factors
 from mergegrid.methods.survey import Survey

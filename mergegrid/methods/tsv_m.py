@@ -6,7 +6,8 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor
 
-from mergegrid.methods.method import Coverage, Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Coverage, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.singular import (
     Triplets,

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mergegrid.methods.method import Coverage, Fallback, Method, Need
+from mergegrid.methods.method import Method
+from mergegrid.methods.needs import Coverage, Fallback, Need
 from mergegrid.methods.options import Option
 from mergegrid.methods.regmean import solve_
 from mergegrid.methods.symmetric import eigenvector_bytes

@@ -9,7 +9,7 @@ from mergegrid.blocks import Block
 from mergegrid.cohort import Cohort
 from mergegrid.errors import InputError
 from mergegrid.methods import get_method
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.methods.tall_masks import (
     MergeBy,
     multi_task_vector_flops,

@@ -70,9 +70,13 @@ def place(tmp_path):
     models = {"pretrained": pretrained}
     for seed, name in enumerate(EXPERTS, 1):
         models[name] = tensors(seed)
-        for tensor in ("bias", "layers.0.weight"):  # some entries stay as they are
-            kept = torch.rand(pretrained[tensor].shape) < 0.5
-            models[name][tensor][kept] = pretrained[tensor][kept]
+        kept = torch.arange(70 * 41).view(70, 41) % (seed + 1) == 0
+        models[name]["layers.0.weight"][kept] = pretrained["layers.0.weight"][kept]
+        # Changes that no mask selects, where the pretrained model has zeros.
+        models[name]["bias"][3:] = torch.tensor([1e-4, -1e-4] * 4)
+    # Stretches in which an expert's mask selects nothing.
+    for tensor in ("embedding", "head"):
+        models["cars"][tensor][100:] = pretrained[tensor][100:]
     for name, model in models.items():
         directory = tmp_path / name
         directory.mkdir()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mergegrid import merge
 from mergegrid.engine import read_recipe
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.recipe_file import RecipeFile
 
 ROOT = Path(__file__).parents[2]

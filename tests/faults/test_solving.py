@@ -12,7 +12,7 @@ import torch
 
 from mergegrid import merge
 from mergegrid.errors import LayoutError, MissingPrerequisiteError
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 
 NAMES = ("a", "b", "c")
 

@@ -10,7 +10,7 @@ from mergegrid.errors import InputError
 from mergegrid.learning.learn import learn_coefficients
 from mergegrid.learning.objectives import effective_labels, entropy
 from mergegrid.methods import METHODS
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.suites.examples import TensorExamples
 from tests.learning.conftest import CLASSES, Setting
 

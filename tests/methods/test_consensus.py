@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.methods.consensus import METHOD, consensus
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.methods.tall_masks import tall_masks, trimmed_balance
 from mergegrid.methods.task_arithmetic import task_arithmetic
 from mergegrid.methods.ties import ties

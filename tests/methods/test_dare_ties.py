@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergegrid.methods.dare_ties import METHOD, dare_ties
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.methods.ties import METHOD as TIES
 from mergegrid.methods.ties import sign_balance, ties
 

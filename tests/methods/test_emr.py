@@ -16,7 +16,7 @@ from mergegrid.methods.emr import (
     rescalers,
     unify,
 )
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 
 seeds = st.integers(0, 2**32 - 1)
 SHAPES = {"a": (3, 5), "b": (7,), "c": ()}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mergegrid import merge
 from mergegrid.errors import InputError
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 
 seeds = st.integers(0, 2**32 - 1)
 SHAPES = {"a": (2, 3), "b": (4,)}

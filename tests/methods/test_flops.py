@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mergegrid.engine import merge_flops
 from mergegrid.methods import METHODS
 from mergegrid.methods.mats import mats
-from mergegrid.methods.method import Coverage
+from mergegrid.methods.needs import Coverage
 from mergegrid.methods.regmean import regmean
 
 # Tables 15 to 17 of the Realistic Evaluation paper. The stated dimensions are not those

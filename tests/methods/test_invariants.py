@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergegrid import METHODS, merge
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=3)

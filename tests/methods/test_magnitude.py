@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mergegrid.methods import magnitude_masking as masking
 from mergegrid.methods import magnitude_pruning as pruning
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 
 seeds = st.integers(0, 2**32 - 1)
 densities = st.sampled_from([0.1, 0.2, 0.5, 1.0])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mergegrid.methods.matching import matching
 from mergegrid.methods.mats import METHOD, mats
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.methods.regmean import regmean
 
 seeds = st.integers(0, 2**32 - 1)

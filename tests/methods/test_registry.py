@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mergegrid import merge, sweep
 from mergegrid.errors import InputError, UnknownNameError
 from mergegrid.methods import METHODS, get_method
-from mergegrid.methods.method import Coverage, Need
+from mergegrid.methods.needs import Coverage, Need
 
 SHAPES = {
     "block.norm.weight": (4,),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergegrid.errors import InputError, UnknownNameError
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.methods.tall_masks import (
     METHOD,
     multi_task_vector,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mergegrid import merge, surveying
 from mergegrid.errors import InputError
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.methods.ties import METHOD, elect, sign_balance, ties
 from mergegrid.statistics.trim import trim_thresholds
 

@@ -17,7 +17,7 @@ import torch
 from mergegrid import merge
 from mergegrid.finish import FINISHING
 from mergegrid.methods import METHODS
-from mergegrid.methods.method import Need
+from mergegrid.methods.needs import Need
 from mergegrid.randomness import uniform
 
 SHAPES = {"a.weight": (5, 6), "b.bias": (4,), "b.weight": (4, 5), "c": ()}
