@@ -1,5 +1,6 @@
 """Figures about experts that are merged in one after another."""
 
+import math
 from itertools import groupby
 
 from plotly import graph_objects as go
@@ -8,6 +9,7 @@ from dashboards.frame import Axis, Rows, empty_figure, error_bars, padded
 from dashboards.palette import MUTED, color, symbol, title
 
 ACCURACY = Axis("accuracy")
+_MOST_TICKS = 8
 
 
 def panels(rows: Rows) -> list[Rows]:
@@ -17,12 +19,20 @@ def panels(rows: Rows) -> list[Rows]:
         rows: of the question `incremental`.
 
     Returns:
-        The rows of each figure. With one order of experts, a figure for each of its
-        tasks; with several, one for the task that each begins with (the reproduction
-        study of TIES, Fig. 2).
+        The rows of each figure, of methods that were merged at two sizes or more. With
+        one order of experts, a figure for each of its tasks; with several, one for the
+        task that each begins with (the reproduction study of TIES, Fig. 2).
     """
     several = len({row["series"] for row in rows}) > 1
-    chosen = [row for row in rows if not several or row["place"] == 1]
+    sizes: dict[tuple[int, str], set[int]] = {}
+    for row in rows:
+        sizes.setdefault((row["series"], row["method"]), set()).add(row["size"])
+    chosen = [
+        row
+        for row in rows
+        if len(sizes[row["series"], row["method"]]) > 1
+        and (row["place"] == 1 or not several)
+    ]
     return [
         [*panel]
         for _, panel in groupby(chosen, lambda row: (row["series"], row["place"]))
@@ -43,19 +53,6 @@ def said(panel: Rows) -> str:
     return f"merged with {first}" + (f", then {', '.join(others)}" if others else "")
 
 
-def lines_of(panel: Rows) -> list[Rows]:
-    """Divide the rows of a small figure into its lines.
-
-    Args:
-        panel: its rows, by method and size.
-
-    Returns:
-        The rows of each method that was merged at two sizes or more.
-    """
-    lines = [[*line] for _, line in groupby(panel, lambda row: row["method"])]
-    return [line for line in lines if len(line) > 1]
-
-
 def incremental(rows: Rows) -> go.Figure:
     """Draw the accuracy on one expert's task as others are merged with it.
 
@@ -67,8 +64,7 @@ def incremental(rows: Rows) -> go.Figure:
         The figure, a line for each method; the dotted line is the expert by itself.
     """
     figure = empty_figure("number of experts merged", "accuracy, %", height=256)
-    lines = lines_of(rows)
-    for line in lines:
+    for line in ([*group] for _, group in groupby(rows, lambda row: row["method"])):
         hue = color(line[0]["method"])
         figure.add_scatter(
             x=[row["size"] for row in line],
@@ -83,11 +79,12 @@ def incremental(rows: Rows) -> go.Figure:
     if rows:
         alone = 100 * rows[0]["individual"]
         figure.add_hline(y=alone, line={"color": MUTED, "width": 1.5, "dash": "dot"})
-        drawn = [row for line in lines for row in line]
-        values = [*(ACCURACY.value(row) for row in drawn), alone]
-        errors = [*(ACCURACY.error(row) for row in drawn), 0.0]
+        values = [*(ACCURACY.value(row) for row in rows), alone]
+        errors = [*(ACCURACY.error(row) for row in rows), 0.0]
         low, high = padded(values, errors, 0.05)
         figure.update_yaxes(range=[low, high])
-    figure.update_xaxes(nticks=7)
+        most = max(row["size"] for row in rows)
+        few, many = padded([2, most], [0.0, 0.0], 0.06)
+        figure.update_xaxes(range=[few, many], dtick=math.ceil(most / _MOST_TICKS))
     figure.update_layout(margin={"t": 8, "b": 44, "l": 50, "r": 10})
     return figure

@@ -2,9 +2,10 @@
 
 Related methods have related colours: ochre without prerequisites, blue for arithmetic
 on task vectors, violet for masks, pink for singular vectors, warm or green for those
-with statistics, teal and lime for what is learned. References are grey. Colours alone cannot tell so many methods
-apart, least of all to the colour-blind: methods whose points have one shape have
-colours that differ to everybody, on white pages and on dark ones.
+with statistics, teal and lime for what is learned. References are grey. Colours alone
+cannot tell so many methods apart, least of all to the colour-blind: methods whose
+points have one shape have colours that differ to everybody, on white pages and on dark
+ones.
 """
 
 import hashlib

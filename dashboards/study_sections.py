@@ -95,9 +95,7 @@ def incremental(answers: Answers) -> str:
     shown = growth.panels(answers["incremental"].rows)
     if not shown:
         return ""
-    methods = dict.fromkeys(
-        line[0]["method"] for panel in shown for line in growth.lines_of(panel)
-    )
+    methods = dict.fromkeys(row["method"] for panel in shown for row in panel)
     drawn = "".join(
         figure_html(
             growth.incremental(panel),

@@ -150,7 +150,9 @@ class Block:
         if "experts" not in self._found:
             stacked = self._stack(self._rows["experts"])
             if not is_finite(stacked):
-                raise bad_parameter(self._reading.experts, self.name, stacked)
+                raise NonFiniteError(
+                    bad_parameter(self._reading.experts, self.name, stacked)
+                )
             self._found["experts"] = stacked
             self._give_up("experts")
         return self._found["experts"]
@@ -373,7 +375,8 @@ class Block:
                 stacked = torch.stack([self._to_device(row) for row in rows])
                 stacked = stacked.view(len(rows), width, width)
             if not is_finite(stacked):
-                raise bad_statistic(argument, self._reading.experts, self.name, stacked)
+                names = self._reading.experts
+                raise NonFiniteError(bad_statistic(argument, names, self.name, stacked))
             is_shared = argument in {"signs", "coefficients"}
             self._found[argument] = stacked[0] if is_shared else stacked
             self._give_up(argument)

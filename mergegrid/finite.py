@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from mergegrid.errors import NonFiniteError
-
 
 def is_finite(tensor: Tensor) -> bool:
     """Tell whether all numbers are finite.
@@ -25,7 +23,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 def bad_parameter(
     experts: Sequence[str], parameter: str, stacked: Shaped[Tensor, "expert *shape"]
-) -> NonFiniteError:
+) -> str:
     """Say which expert's parameter is not finite.
 
     Args:
@@ -34,9 +32,9 @@ def bad_parameter(
         stacked: a row for each expert, of which one is not finite.
 
     Returns:
-        The error.
+        The message.
     """
-    return NonFiniteError(
+    return (
         f"The expert {_culprit(experts, stacked)!r} has NaN or infinity in its "
         f"parameter {parameter!r}."
     )
@@ -47,7 +45,7 @@ def bad_statistic(
     experts: Sequence[str],
     parameter: str,
     stacked: Shaped[Tensor, "row *shape"],
-) -> NonFiniteError:
+) -> str:
     """Say which statistic is not finite.
 
     Args:
@@ -57,14 +55,12 @@ def bad_statistic(
         stacked: a row for each expert, or what is of all together in one.
 
     Returns:
-        The error.
+        The message.
     """
     if argument in {"signs", "coefficients"}:
-        return NonFiniteError(
-            f"The given {argument} have NaN or infinity at {parameter!r}."
-        )
+        return f"The given {argument} have NaN or infinity at {parameter!r}."
     named = {"grams": "gram", "gradients": "gradient"}.get(argument, argument)
-    return NonFiniteError(
+    return (
         f"The {named} statistic of expert {_culprit(experts, stacked)!r} has NaN or "
         f"infinity at {parameter!r}."
     )

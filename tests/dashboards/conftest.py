@@ -321,6 +321,93 @@ def vectors():
     ]
 
 
+LEARNED = {  # method and its swept options to held-in percent and examples per task
+    ("supermerge", (("examples", 8),)): (66, 8),
+    ("supermerge", (("examples", 32),)): (72, 32),
+    ("adamerging", ()): (67, 0),
+}
+
+
+def taught(cell, method, held_in, examples):
+    """Say what a step that learned a cell's coefficients holds."""
+    is_supermerge = method == "supermerge"
+    options = {
+        "split": "validation" if is_supermerge else "test",
+        "bound": "tanh" if is_supermerge else "unit",
+    }
+    parameters = (
+        ("embed", "embedding", None, None),
+        ("blocks.0.attn.weight", "attention", 0, 2),
+        ("blocks.0.attn.bias", "attention", 0, 2),
+        ("blocks.1.attn.weight", "attention", 1, 2),
+    )
+    return options, [
+        {
+            **cost(f"learn {cell}", "learn", 3, 1e9),
+            "examples": 960,
+            "labelled": len(HELD_IN) * examples,
+            "unlabelled": 0 if is_supermerge else 600,
+            "paper_memory": 4e6,
+            "peak_memory": 5e8,
+        },
+        {"table": "lineage", "child": cell, "parent": f"learn {cell}"},
+        *(
+            {
+                "table": "coefficients",
+                "step": f"learn {cell}",
+                "task": task,
+                "parameter": name,
+                "place": place,
+                "layer_kind": kind,
+                "depth": depth,
+                "layers": layers,
+                "value": (held_in - 60) / 10 - place / 2,
+            }
+            for task in HELD_IN
+            for place, (name, kind, depth, layers) in enumerate(parameters)
+        ),
+        *(
+            {
+                "table": "learning",
+                "step": f"learn {cell}",
+                "node": "",
+                "updates": updates,
+                "loss": None if updates == 0 else 1 / updates,
+                "held_out": 1 / (updates + 1) if is_supermerge else None,
+                "labels": None if is_supermerge else 1 - updates / 25,
+                "collapsed": [] if is_supermerge else ["b/2"],
+                "trained": 12,
+                "together": 3,
+            }
+            for updates in (0, 10, 20)
+        ),
+    ]
+
+
+def learned():
+    """The rows of an experiment that learns coefficients, once from test inputs."""
+    cells = [experiment(), *references(), *merges()]
+    rows = [
+        *({**row, "experiment": "learned"} for row in cells if "definition" in row),
+        *(row for row in cells if "definition" not in row),
+    ]
+    for (method, swept), (held_in, examples) in LEARNED.items():
+        name = f"learned-{method}-{dict(swept)}"
+        options, steps = taught(name, method, held_in, examples)
+        made = cell(name, method, HELD_IN, swept)
+        rows += [
+            made
+            | {
+                "experiment": "learned",
+                "options": json.dumps(options | dict(swept)),
+            },
+            *scored(name, held_in, held_in - 5),
+            cost(name, "merge", 1, 1e6),
+            *steps,
+        ]
+    return rows
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
     """Build a database from rows."""
@@ -382,6 +469,23 @@ def profiled(build):
 
 
 @pytest.fixture(scope="session")
+def learning_database(build):
+    """An experiment that learns coefficients."""
+    return build(learned())
+
+
+@pytest.fixture(scope="session")
+def ask_learned(learning_database):
+    """Ask a question about that experiment; give the rows."""
+
+    def answer(question, **values):
+        values = {"experiment": "learned", "subset": 1} | values
+        return questions.ask(learning_database, question, values).rows
+
+    return answer
+
+
+@pytest.fixture(scope="session")
 def stored(tmp_path_factory):
     """Store rows under a root of their own; give its directory."""
 
@@ -431,3 +535,9 @@ def whole_studies(stored):
 def whole_profiled(stored):
     """The root of the experiment that looks at task vectors; nobody adds to it."""
     return stored(vectors())
+
+
+@pytest.fixture(scope="session")
+def whole_learned(stored):
+    """The root of the experiment that learns coefficients; nobody adds to it."""
+    return stored(learned())

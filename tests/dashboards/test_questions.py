@@ -32,17 +32,29 @@ VECTORS = {
 }
 """Questions about task vectors, of which it has none."""
 
+LEARNED = {
+    "coefficients",
+    "coefficient_spread",
+    "learning",
+    "learning_costs",
+    "budget_curve",
+    "transductive",
+}
+"""Questions about learning, of which it does none."""
+
 STORAGE = {"storage", "storage_by_size"}
 """Questions about storage, of which it has no rows."""
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_what_is_shown_can_be_asked_by_hand_and_gives_the_same(
-    small, studied, profiled, question
+    small, studied, profiled, learning_database, question
 ):
     database, values = small, VALUES
     if question in STUDIES:
         database, values = studied, VALUES | {"experiment": "studies"}
+    if question in LEARNED:
+        database, values = learning_database, VALUES | {"experiment": "learned"}
     if question in VECTORS | STORAGE:
         database, values = profiled, VALUES | {"experiment": "profiled"}
     answered = ask(database, question, values)

@@ -125,6 +125,16 @@ def test_a_task_is_drawn_beside_its_expert(ask_studied):
     assert growth.said(panel) == "merged with a/1, then c/3"
 
 
+def test_a_method_that_was_merged_at_one_size_is_no_line(ask_studied):
+    rows = ask_studied("incremental")
+    lone = [row | {"method": "mats"} for row in rows if row["size"] == 3]
+    found = {row["method"] for panel in growth.panels([*rows, *lone]) for row in panel}
+    assert found == {row["method"] for row in rows}
+    # The last expert's task has one point for each method, which is drawn.
+    *_, last = growth.panels(rows)
+    assert lines(growth.incremental(last))["Average"]["x"] == [3]
+
+
 def test_numbers_in_the_matrix_are_shares_of_draws(ask_studied):
     rows = ask_studied("bootstrap")
     (drawn,) = pairs.ahead(rows, "held_in").data

@@ -6,7 +6,7 @@ from html import escape
 import streamlit as st
 import yaml
 
-from dashboards import standings
+from dashboards import standings, transductive
 from dashboards.app import show
 from dashboards.app.answers import answer
 from dashboards.app.follow import follower
@@ -14,8 +14,6 @@ from dashboards.captions import TEXTS
 from dashboards.palette import title
 from dashboards.tables import costs_table, facts_table, lineage_table
 from dashboards.text import glyph, percent
-from dashboards.transductive import key as key_of_marks
-from dashboards.transductive import unmarked
 
 ROLES = {"held-in": "held_in", "generalization": "generalization"}
 
@@ -33,7 +31,8 @@ values = {"cell": key, "experiment": cell["experiment"]}
 show.heading(f"{title(cell['method'])} of {cell['size']} experts")
 show.house(
     f'<p class="description">{glyph(cell["method"])}'
-    f"{escape(cell['swept'] or 'no option was swept')}</p>{key_of_marks(cell['method'])}"
+    f"{escape(cell['swept'] or 'no option was swept')}</p>"
+    f"{transductive.key(cell['method'])}"
 )
 numbers = {
     "experiment": escape(cell["experiment"]),
@@ -58,7 +57,7 @@ st.code(
 )
 recipe = yaml.safe_dump(
     {
-        "method": unmarked(cell["method"]),
+        "method": transductive.unmarked(cell["method"]),
         "options": json.loads(cell["options"]),
         "experts": cell["experts"],
         "seed": cell["seed"],

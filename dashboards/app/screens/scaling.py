@@ -44,9 +44,7 @@ chosen = st.selectbox("Tasks", choices, key="order", width=420)
 panels = growth.panels(
     [row for row in grown.rows if chosen == FIRST or row["series"] == orders[chosen]]
 )
-drawn = dict.fromkeys(
-    line[0]["method"] for panel in panels for line in growth.lines_of(panel)
-)
+drawn = dict.fromkeys(row["method"] for panel in panels for row in panel)
 show.house(line_key({title(method): color(method) for method in drawn}))
 for panel, place in zip(panels, show.places(len(panels)), strict=True):
     with place:
