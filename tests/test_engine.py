@@ -160,6 +160,7 @@ def test_equal_experts_are_returned_bit_for_bit_unless_pretrained_counts(method)
     statistics = {
         Need.FISHER: {e: {k: v**2 for k, v in pretrained.items()} for e in experts},
         Need.GRAM: {e: {"fc.weight": torch.eye(4)} for e in experts},
+        Need.COEFFICIENTS: {"all": dict.fromkeys(pretrained, torch.tensor([0.7, 0.2]))},
     }
     task = "a" if METHODS[method].per_task else None
     merged = merge(experts, method, pretrained, statistics, task=task)
