@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mergegrid.checkpoints import find_checkpoint
 from mergegrid.compressed_form import read_description
-from mergegrid.compressing import compress_stored, most_written
+from mergegrid.compressing import compress_stored
+from mergegrid.compression_plan import most_written
 from mergegrid.compression_text import compression_lines, description_lines
 from mergegrid.describe import describe_method, method_lines, method_table
 from mergegrid.errors import InputError, MergegridError

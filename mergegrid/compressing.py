@@ -9,9 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mergegrid.bits import BITS
 from mergegrid.checkpoints import find_checkpoint
-from mergegrid.coding import NUMBER
 from mergegrid.cohort import Cohort
 from mergegrid.companions import find_companions, write_companions
 from mergegrid.compressed_files import CompressedFiles
@@ -26,24 +24,21 @@ from mergegrid.compressed_form import (
     StoredRecipe,
     StoredTensor,
 )
+from mergegrid.compression_plan import recipe_to_compress
 from mergegrid.digests import Digests
 from mergegrid.directories import new_directory
-from mergegrid.errors import InputError
 from mergegrid.finish import Finishing
 from mergegrid.inputs import Inputs
 from mergegrid.layout import Layout
 from mergegrid.merge_report import make_report
 from mergegrid.merging import check_directory, make_cohort
-from mergegrid.methods.method import Recipe
-from mergegrid.methods.per_expert import each
 from mergegrid.model_card import write_compressed_card
 from mergegrid.parameters import Role
 from mergegrid.pieces import ENTRIES
 from mergegrid.places import Place
-from mergegrid.preflight import Written
 from mergegrid.rounding import warn_of_rounding
-from mergegrid.safetensors_output import SafetensorsSink, plan_shards
-from mergegrid.splits import EmitSplit, Split, Splitting, get_splitter
+from mergegrid.safetensors_output import SafetensorsSink
+from mergegrid.splits import EmitSplit, Split, Splitting
 from mergegrid.stored_parts import (
     Numbers,
     Part,
@@ -63,59 +58,6 @@ class Compression:
 
     experts: Part
     """What the experts themselves take."""
-
-
-def recipe_to_compress(inputs: Inputs) -> Recipe:
-    """Find out whether what a recipe file asks for can be compressed.
-
-    Args:
-        inputs: everything that is read.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        InputError: if it yields one model for all tasks.
-    """
-    recipe = inputs.file.made_by
-    if not isinstance(recipe, Recipe):
-        raise InputError(
-            f"mergekit's {recipe.file.method} yields one model for all tasks, in which "
-            f"there is nothing to compress: merge it."
-        )
-    get_splitter(recipe.method)
-    return recipe
-
-
-def most_written(inputs: Inputs, *, with_pretrained: bool) -> Written:
-    """Bound what compressed experts take, from headers alone.
-
-    Args:
-        inputs: everything that is read.
-        with_pretrained: whether the pretrained model is stored too.
-
-    Returns:
-        What they take if nothing can be coded in less than it is.
-
-    Raises:
-        InputError: if what the recipe file asks for cannot be compressed.
-    """
-    recipe = recipe_to_compress(inputs)
-    infos = inputs.reference_source().infos.values()
-    entries = sum(info.entries for info in infos if info.dtype.is_floating_point)
-    tasks = len(inputs.file.tasks)
-    if get_splitter(recipe.method).is_shared:
-        vectors, files = 1.0, 1 + tasks
-    else:
-        densities = each("density", recipe.options["density"], len(inputs.experts))
-        vectors, files = sum(densities), 2 * tasks
-    size = int(entries * (vectors * NUMBER + tasks / BITS))
-    if with_pretrained:
-        size += sum(info.size for info in infos)
-        files += len(
-            plan_shards(inputs.reference_source().infos, inputs.file.most_bytes)
-        )
-    return Written(size, files)
 
 
 def compress_stored(

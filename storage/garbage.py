@@ -2,8 +2,8 @@
 
 Marking starts from what the caller says is needed and from what running grids use.
 Whatever is left and older than a grace period can be swept: artifacts, payloads that no
-manifest lists, what was set aside as damaged, uploads that were cut off, and notes of
-grids that were killed.
+manifest lists, what was set aside as damaged, uploads that were cut off, checkpoints of
+steps that nobody went on with, and notes of grids that were killed.
 """
 
 from collections import defaultdict
@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+from storage.checkpoints import FOLDER as CHECKPOINTS
+from storage.checkpoints import SUFFIX
 from storage.claims import FOLDER as CLAIMS
 from storage.claims import expired, removing
 from storage.manifest import Manifest
@@ -25,6 +27,7 @@ UNNEEDED = "no recorded cell needs it"
 UNLISTED = "no manifest lists it"
 SET_ASIDE = "it was set aside as damaged"
 CUT_OFF = "an upload that was cut off"
+UNFINISHED = "a checkpoint of a step that nobody went on with"
 LEFT = "a note that a killed grid left"
 
 _THREADS = 16
@@ -56,6 +59,8 @@ class Garbage:
     def key(self) -> str:
         """The artifact that it belongs to; empty if it belongs to none."""
         folder, _, rest = self.path.partition("/")
+        if folder == CHECKPOINTS:
+            return rest.removesuffix(SUFFIX)
         return rest.partition("/")[0] if folder == "artifacts" else ""
 
 
@@ -92,6 +97,9 @@ def find_garbage(
             found += _unlisted(root, files, key, paths)
     for key, paths in files.below("damaged").items():
         found.append(files.garbage(f"damaged/{key}", paths, SET_ASIDE))
+    for name, paths in files.below(CHECKPOINTS).items():
+        if name.removesuffix(SUFFIX) not in in_use:
+            found.append(files.garbage(f"{CHECKPOINTS}/{name}", paths, UNFINISHED))
     for (path, upload), begun in root.uploads().items():
         part = Garbage(path, CUT_OFF, 0, begun, upload=upload)
         found += [part] * (part.key not in in_use)

@@ -1,6 +1,5 @@
 """Prefect tasks that learn: coefficients of task vectors, and few-shot models."""
 
-import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_bytes
-from safetensors.torch import save as save_bytes
 
 from mergegrid.engine import merge
 from mergegrid.evaluation import Tally, evaluate
 from mergegrid.learning.learn import learn_coefficients
-from mergegrid.learning.learned import Learned, State
+from mergegrid.learning.learned import Learned
 from mergegrid.learning.sampling import draw_share
 from mergegrid.methods import get_method
 from mergegrid.methods.needs import Need
@@ -22,45 +19,12 @@ from mergegrid.steps import Step
 from mergegrid.suites.examples import Concatenation, Examples, Some
 from mergegrid.suites.suite import Progress
 from mergegrid.training import train
-from storage.root import Root
+from storage.checkpoints import Checkpoints
 from storage.tensors import save_tensors
 from tasks.statistics import read_into
 from tasks.step import step_task
 from tasks.train import taken
 from tasks.workspace import COEFFICIENTS, LEARNED, PARAMETERS, Workspace
-
-CHECKPOINTS = "checkpoints"
-"""Folder under the root of what learning would go on from if it were cut off."""
-
-
-class RootCheckpoint:
-    """A checkpoint under the root, so that any worker can go on.
-
-    Args:
-        root: where artifacts live.
-        key: of the step that learns.
-    """
-
-    def __init__(self, root: Root, key: str) -> None:
-        self._root = root
-        self._path = f"{CHECKPOINTS}/{key}.safetensors"
-
-    def load(self) -> State | None:
-        """Give what was kept last, if anything."""
-        try:
-            return load_bytes(self._root.read(self._path))
-        except FileNotFoundError:
-            return None
-
-    def save(self, state: State) -> None:
-        """Keep this instead."""
-        dense = {name: tensor.contiguous() for name, tensor in state.items()}
-        self._root.write(self._path, save_bytes(dense))
-
-    def remove(self) -> None:
-        """Keep nothing."""
-        with contextlib.suppress(FileNotFoundError):
-            self._root.delete(self._path)
 
 
 def learn(
@@ -73,7 +37,7 @@ def learn(
     split = recipe.options["split"]
     statistics: dict[Need, dict[str, Any]] = {}
     read_into(statistics, workspace, step.inputs["statistics"], recipe.options)
-    checkpoint = RootCheckpoint(workspace.root, step.key)
+    checkpoint = Checkpoints(workspace.root, step.key)
     coefficients, learned = learn_coefficients(
         model,
         {

@@ -51,7 +51,7 @@ class Answered:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The answer's rows by the names of their columns, transductive methods marked."""
+        """The answer's rows by column names, with transductive methods marked."""
         found = (dict(zip(self.columns, row, strict=True)) for row in self.tuples)
         return [self._marked(row) for row in found]
 

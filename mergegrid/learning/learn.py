@@ -1,5 +1,6 @@
 """Learning the coefficients of a recipe, as the engine then takes them."""
 
+import logging
 from collections.abc import Mapping
 
 import torch
@@ -17,6 +18,8 @@ from mergegrid.parameters import Parameters
 from mergegrid.sources import InMemory
 from mergegrid.suites.examples import Examples
 from mergegrid.suites.suite import Progress
+
+LOGGER = logging.getLogger("mergegrid")
 
 
 def learn_coefficients(
@@ -87,5 +90,12 @@ def learn_coefficients(
     learned = learning.learn(
         merged, seed, checkpoint or NoCheckpoint(), progress, **options
     )
+    if learned.collapsed:
+        LOGGER.warning(
+            "%s: the merged model answers %s with less than half of the labels that it "
+            "gave at the start; its coefficients are not to be trusted there.",
+            method.name,
+            ", ".join(learned.collapsed),
+        )
     rows = learned.coefficients.detach().unbind()
     return dict(zip(merged.names, rows, strict=True)), learned

@@ -213,3 +213,32 @@ def test_shards_that_the_index_does_not_list_are_not_asked_for(merged):
         asked = sum(int(requests.asked(shard).sum()) for shard in shards)
         assert SIZE <= asked < SIZE + 2 * BESIDES
     assert not files
+
+
+def test_experts_in_a_bucket_are_compressed_and_restored_from_the_same_model(
+    endpoint, tmp_path, capsys
+):
+    del endpoint
+    recipe = {
+        "method": "tall_masks",
+        "pretrained": f"s3://{BUCKET}/pretrained",
+        "experts": {name: f"s3://{BUCKET}/{name}" for name in NAMES[1:]},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    small, out = str(tmp_path / "small"), str(tmp_path / "out")
+    assert main(["compress", str(tmp_path / "recipe.yaml"), small]) == 0
+    assert main(["restore", small, "cars", out]) == 0
+    experts = {name: MODELS[name] for name in NAMES[1:]}
+    expected = merge(experts, "tall_masks", MODELS["pretrained"], task="cars")
+    found = load_file(tmp_path / "out" / FILE)
+    torch.testing.assert_close(found, dict(expected), rtol=0, atol=0)
+    # A file on a disk has no ETag to know it by, and another model has another one.
+    (tmp_path / FILE).write_bytes(save(MODELS["pretrained"]))
+    for given, said in (
+        (tmp_path / FILE, "cannot be told from others"),
+        (f"s3://{BUCKET}/flowers", "is not the pretrained model"),
+    ):
+        capsys.readouterr()
+        asked = ["restore", small, "cars", str(tmp_path / "other")]
+        assert main([*asked, "--pretrained", str(given)]) == 2
+        assert said in capsys.readouterr().err

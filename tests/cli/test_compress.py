@@ -286,6 +286,13 @@ def test_an_unknown_expert_is_answered_with_those_there_are(place, compressed, f
     assert "Did you mean 'cars'?" in message
 
 
+def test_what_a_merge_would_fail_with_is_said_before_anything_is_read(place, failure):
+    assert "pretrained" in failure("compress", write(place, pretrained=None), "small")
+    save_file({"other": torch.zeros(3)}, place / "cars" / "model.safetensors")
+    assert "'other'" in failure("compress", write(place), place / "small")
+    assert not (place / "small").exists()
+
+
 def test_methods_that_yield_one_model_are_refused(place, failure):
     for method in ("ties", "consensus"):
         recipe = write(place, method=method)

@@ -68,6 +68,7 @@ FIGURES = {
     "scaling": 3,
     "costs": 6,
     "per_task": 1,
+    "learned": 2,
     "papers": 2,
     "cell": 1,
 }
@@ -112,6 +113,38 @@ def test_task_vectors_are_on_a_page_of_their_own(whole_profiled, visit):
 
 def test_without_profiles_the_page_says_how_to_ask_for_them(whole, visit):
     assert "<code>profiles:</code>" in texts(visit(whole, "task_vectors"))
+
+
+def test_what_was_learned_is_on_a_page_of_its_own(whole_learned, visit):
+    app = visit(whole_learned, "learned", experiment="learned")
+    assert len(charts(app)) == 2 + 1 + 3 + 2
+    assert "Collapsed: the model answers b/2" in texts(app)
+    assert "96 labelled" in texts(app)
+    app.segmented_control(key="columns").set_value("kinds of layers").run()
+    assert len(charts(app)) == 2 + 1 + 3 + 2
+    app.multiselect(key="learned").set_value(["supermerge"]).run()
+    assert not app.exception
+    assert len(charts(app)) == 1 + 1 + 3 + 2
+
+
+def test_where_nothing_was_learned_the_page_says_what_learns(whole, visit):
+    assert "<code>supermerge</code>" in texts(visit(whole, "learned"))
+
+
+def test_every_page_says_what_marks_methods_that_saw_the_test_inputs(
+    whole_learned, whole, visit
+):
+    app = visit(whole_learned, experiment="learned")
+    cell = "learned-adamerging-{}"
+    for entry in MENU:
+        if entry.name == "sql":
+            continue
+        app.query_params = {"cell": cell, "experiment": "learned"}
+        assert "&dagger; Transductive" in texts(turn(app, entry.name)), entry.name
+    assert "method: adamerging\n" in app.code[1].value
+    app.query_params = {"cell": "average-0-{}", "experiment": "learned"}
+    assert "Transductive" not in texts(turn(app, "cell"))
+    assert "Transductive" not in texts(visit(whole))
 
 
 def test_any_two_methods_can_be_compared(whole, visit):
