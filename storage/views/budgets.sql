@@ -34,14 +34,11 @@ SELECT
     own.sample,
     own.method,
     own.options,
-    greatest(
-        CASE
-            WHEN own.kind <> 'reference' AND (tried.recipes > 1 OR asked.waits)
-                THEN validation.examples
-            ELSE 0
-        END,
-        own.labelled
-    )::BIGINT AS labelled,       -- different examples whose labels were used
+    own.labelled + CASE
+        WHEN own.kind <> 'reference' AND (tried.recipes > 1 OR asked.waits)
+            THEN greatest(validation.examples - own.of_validation, 0)
+        ELSE 0
+    END::BIGINT AS labelled,     -- different examples whose labels were used
     own.unlabelled,              -- of which inputs alone were
     own.transductive,            -- whether they are the test's
     own.held_in,

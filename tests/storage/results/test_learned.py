@@ -9,8 +9,14 @@ import pytest
 def ask(by_hand, tmp_path):
     """Build a database from the small experiment and more rows; give what answers."""
 
-    def answer(rows, sql):
-        ledger = by_hand.Ledger(by_hand.records() | {"learned": rows})
+    def answer(rows, sql, *, few_shot="validation"):
+        document = {
+            "training": {"few_shot": {"split": few_shot}},
+            "statistics": {"fisher": {"split": "train"}, "gram": {"split": "train"}},
+        }
+        told = by_hand.experiment() | {"document": json.dumps(document)}
+        records = by_hand.records() | {"0": [told], "learned": rows}
+        ledger = by_hand.Ledger(records)
         database = by_hand.results(tmp_path, ledger)
         database.refresh()
         columns, found = database.query(sql)
@@ -78,9 +84,9 @@ def look(step, updates, node="", **columns):
     } | columns
 
 
-def budgets(ask, rows, relation="budgets"):
-    sql = f"SELECT method, labelled, unlabelled FROM {relation} WHERE subset = 1"
-    found = ask(rows, sql)
+def budgets(ask, rows, **document):
+    sql = "SELECT method, labelled, unlabelled FROM budgets WHERE subset = 1"
+    found = ask(rows, sql, **document)
     return {row["method"]: (row["labelled"], row["unlabelled"]) for row in found}
 
 
@@ -287,3 +293,35 @@ def test_what_learning_takes_stands_beside_multitask_training_and_plain_merges(
         None,
     )
     assert by_stage["multitask", "multitask"]["epochs"] == 2
+
+
+def test_labels_of_other_splits_than_the_one_that_chooses_add_up(ask, merge, step):
+    rows = [
+        *step("lt", "learn", ["xa"], labelled=300, unlabelled=0),
+        *step("mm", "multitask", ["base"], labelled=800, unlabelled=0),
+        *step("ft", "fisher", ["xa"], labelled=30, unlabelled=0),
+    ]
+    for rate, validation in ((0.1, 70), (0.2, 60)):
+        for method, options, parent in (
+            ("supermerge", {"learning_rate": rate, "split": "train"}, "lt"),
+            ("ties", {"scale": rate}, "mm"),
+            ("fisher", {"floor": rate}, "ft"),
+        ):
+            name = f"{method}{rate}"
+            rows += merge(
+                name, method, [parent], options=options, validation=validation
+            )
+    found = budgets(ask, rows)
+    assert found["supermerge"] == (500, 0)  # 300 of training, 200 of validation
+    assert found["ties"] == (1000, 0)
+    assert found["fisher"] == (230, 0)
+
+
+@pytest.mark.parametrize(("split", "labels"), [("validation", 200), ("train", 264)])
+def test_a_few_shot_models_labels_are_of_the_split_that_the_experiment_says(
+    ask, merge, step, split, labels
+):
+    rows = step("fs", "few_shot", ["base"], labelled=64, unlabelled=0)
+    for scale in (0.1, 0.2):
+        rows += merge(f"t{scale}", "ties", ["fs"], options={"scale": scale})
+    assert budgets(ask, rows, few_shot=split)["ties"] == (labels, 0)
