@@ -1,22 +1,27 @@
 """Heat maps of learned coefficients: what of each expert is merged, and where."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from statistics import fmean
 
 from plotly import graph_objects as go
 
-from dashboards.frame import Row, Rows, empty_figure
+from dashboards.columns import (
+    OUTSIDE,
+    by_expert,
+    column_name,
+    columns_of,
+    depth_name,
+    depths_of,
+)
+from dashboards.frame import Rows, empty_figure
 from dashboards.palette import DIVERGING, FAINT, KINDS, MUTED, color, faded, title
-
-MOST_PARAMETERS = 80
-"""With more parameters than this, a heat map has a column for each layer."""
 
 MOST_NAMED = 30
 """With more experts than this, only some of them are named beside a heat map."""
 
-OUTSIDE = "outside"
-"""Stands for the depth of parameters that are in no layer."""
+MOST_DEPTHS = 9
+"""With more layers than this, only some of them are numbered."""
 
 _SCALE = [*zip((0, 0.5, 1), DIVERGING, strict=True)]
 
@@ -46,10 +51,10 @@ def by_parameter(rows: Rows, extent: float) -> go.Figure:
         layers. A tick is at the first column of each layer.
     """
     experts = sorted({row["task"] for row in rows})
-    columns = _columns(rows)
+    columns = columns_of(rows)
     figure = empty_figure("layer", "", height=_height(experts, 96))
-    cells = [_by_expert(column) for column in columns]
-    names = [_called(column, len(experts)) for column in columns]
+    cells = [by_expert(column) for column in columns]
+    names = [column_name(column) for column in columns]
     means, said = _grid(experts, cells, names)
     figure.add_heatmap(
         z=means,
@@ -66,9 +71,11 @@ def by_parameter(rows: Rows, extent: float) -> go.Figure:
     ]
     for at in [at for at in range(1, len(depths)) if depths[at - 1] != depths[at]]:
         figure.add_vline(x=at - 0.5, line={"color": FAINT, "width": 1})
+    step = _step(max((layers or 0 for _, layers in depths), default=0), MOST_DEPTHS)
+    named = [at for at in firsts if (depths[at][0] or 0) % step == 0]
     figure.update_xaxes(
-        tickvals=firsts,
-        ticktext=[str(depths[at][0]) for at in firsts],
+        tickvals=named,
+        ticktext=[str(depths[at][0]) for at in named],
         tickangle=0,
         range=[-0.5, max(len(columns), 1) - 0.5],
         showgrid=False,
@@ -94,7 +101,7 @@ def by_kind(rows: Rows, extent: float) -> go.Figure:
     kinds = [kind for kind in KINDS if any(row["layer_kind"] == kind for row in rows)]
     if not kinds:
         return figure
-    panels = [_depths([row for row in rows if row["layer_kind"] == k]) for k in kinds]
+    panels = [depths_of([row for row in rows if row["layer_kind"] == k]) for k in kinds]
     # A panel of one column has room for its name.
     widths = [max(len(panel), 4) for panel in panels]
     figure.set_subplots(
@@ -105,12 +112,9 @@ def by_kind(rows: Rows, extent: float) -> go.Figure:
         column_widths=widths,
         subplot_titles=kinds,
     )
-    for place, (kind, panel) in enumerate(zip(kinds, panels, strict=True), start=1):
-        cells = [_by_expert(column) for column in panel.values()]
-        names = [
-            _at(kind, depth, len(column) // len(experts))
-            for depth, column in panel.items()
-        ]
+    for place, panel in enumerate(panels, start=1):
+        cells = [by_expert(column) for column in panel.values()]
+        names = [depth_name(column) for column in panel.values()]
         means, said = _grid(experts, cells, names)
         figure.add_heatmap(
             z=means,
@@ -123,13 +127,15 @@ def by_kind(rows: Rows, extent: float) -> go.Figure:
             col=place,
             **_look(extent),
         )
+        step = _step(len(panel), MOST_DEPTHS)
+        named = [depth for depth in panel if depth == OUTSIDE or int(depth) % step == 0]
+        figure.update_xaxes(tickvals=named, row=1, col=place)
     figure.update_xaxes(
         type="category",
         tickangle=0,
         showgrid=False,
         fixedrange=True,
         ticks="",
-        nticks=13,
         tickfont={"size": 11, "color": MUTED},
     )
     figure.update_annotations(font={"size": 12, "color": MUTED})
@@ -170,38 +176,8 @@ def spread(rows: Rows) -> go.Figure:
     return figure
 
 
-def _columns(rows: Rows) -> list[list[Row]]:
-    """Part rows by what has a column of its own, in the model's order."""
-    ordered = sorted(rows, key=lambda row: row["place"])
-    if len({row["place"] for row in rows}) <= MOST_PARAMETERS:
-        return [[*column] for _, column in groupby(ordered, lambda row: row["place"])]
-
-    def layer(row: Row) -> tuple[int | None, int | None, str]:
-        kind = row["layer_kind"] if row["depth"] is None else ""
-        return row["depth"], row["layers"], kind
-
-    return [[*column] for _, column in groupby(ordered, layer)]
-
-
-def _depths(rows: Rows) -> dict[str, list[Row]]:
-    """Part rows of one kind by their depth, those outside the layers last."""
-    found: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row["depth"] is None, row["depth"] or 0)):
-        depth = OUTSIDE if row["depth"] is None else str(row["depth"])
-        found.setdefault(depth, []).append(row)
-    return found
-
-
-def _by_expert(column: Rows) -> dict[str, float]:
-    tasks = {row["task"] for row in column}
-    return {
-        task: fmean(row["value"] for row in column if row["task"] == task)
-        for task in tasks
-    }
-
-
 def _grid(
-    experts: Sequence[str], cells: Sequence[dict[str, float]], names: Sequence[str]
+    experts: Sequence[str], cells: Sequence[Mapping[str, float]], names: Sequence[str]
 ) -> tuple[list[list[float | None]], list[list[str]]]:
     """Lay out values, and what is said of each: experts by columns."""
     means = [[column.get(expert) for column in cells] for expert in experts]
@@ -215,27 +191,18 @@ def _grid(
     return means, said
 
 
-def _called(column: Rows, experts: int) -> str:
-    count = len(column) // experts
-    row = column[0]
-    if len({row["parameter"] for row in column}) == 1:
-        return row["parameter"]
-    where = row["layer_kind"] if row["depth"] is None else f"layer {row['depth']}"
-    return f"{where}, mean of {count} parameters"
-
-
-def _at(kind: str, depth: str, count: int) -> str:
-    where = "outside the layers" if depth == OUTSIDE else f"in layer {depth}"
-    return f"{kind} {where}, mean of {count} parameter{'' if count == 1 else 's'}"
-
-
 def _height(experts: Sequence[str], margins: int) -> int:
     line = 20 if len(experts) <= MOST_NAMED else 12
     return margins + line * max(len(experts), 4)
 
 
+def _step(count: int, most: int) -> int:
+    """Choose every how many of some to name, so that at most so many are named."""
+    return max(math.ceil(count / most), 1)
+
+
 def _name_experts(figure: go.Figure, experts: Sequence[str]) -> None:
-    step = -(-len(experts) // MOST_NAMED) or 1
+    step = _step(len(experts), MOST_NAMED)
     figure.update_yaxes(
         autorange="reversed",
         showgrid=False,

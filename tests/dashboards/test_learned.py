@@ -6,10 +6,10 @@ from html import unescape
 
 import pytest
 
-from dashboards import coefficients, learning
+from dashboards import bills, coefficients, columns, learning
 from dashboards.board import board
 from dashboards.learned_tables import budgets_table, learning_costs_table, spread_table
-from dashboards.palette import color, symbol, title
+from dashboards.palette import STAGES, color, symbol, title
 from dashboards.per_task import ranked_table
 from dashboards.questions import ask as ask_question
 from dashboards.report import write_report
@@ -62,7 +62,7 @@ def test_a_map_has_a_line_for_each_expert_and_a_column_for_each_parameter():
 
 
 def test_with_too_many_parameters_a_column_is_the_mean_over_a_layer(monkeypatch):
-    monkeypatch.setattr(coefficients, "MOST_PARAMETERS", 3)
+    monkeypatch.setattr(columns, "MOST_PARAMETERS", 3)
     (drawn,) = maps(coefficients.by_parameter(MODEL, 1.0))
     assert list(drawn["z"][0]) == pytest.approx([0.1, -0.1, 0.8])
     assert drawn["customdata"][0][1] == "layer 0, mean of 2 parameters<br>a/1: -0.100"
@@ -70,7 +70,7 @@ def test_with_too_many_parameters_a_column_is_the_mean_over_a_layer(monkeypatch)
 
 def test_each_kind_of_layer_has_a_panel_of_means_by_depth():
     embedding, attention = maps(coefficients.by_kind(MODEL, 1.0))
-    assert list(embedding["x"]) == [coefficients.OUTSIDE]
+    assert list(embedding["x"]) == [columns.OUTSIDE]
     assert list(attention["x"]) == ["0", "1"]
     assert list(attention["z"][0]) == pytest.approx([-0.1, 0.8])
     assert attention["customdata"][0][1] == (
@@ -84,6 +84,13 @@ def test_maps_share_a_scale_about_zero_that_ends_at_one():
     for draw in (coefficients.by_parameter, coefficients.by_kind):
         ends = {(m["zmin"], m["zmax"]) for m in maps(draw(MODEL, 0.8))}
         assert ends == {(-0.8, 0.8)}
+
+
+def test_of_very_many_layers_only_some_are_numbered():
+    rows = [coefficient(n, 0.1, depth=n, layers=24) for n in range(24)]
+    for draw in (coefficients.by_parameter, coefficients.by_kind):
+        axis = draw(rows, 1.0).to_dict()["layout"]["xaxis"]
+        assert [int(depth) for depth in axis["tickvals"]] == [*range(0, 24, 3)]
 
 
 def test_of_very_many_experts_only_some_are_named():
@@ -191,6 +198,21 @@ def test_tables_say_how_many_examples_and_of_what_kind(ask_learned):
     assert "600 unlabelled" in costs
     assert "4 MB" in costs
     assert "600" in budgets_table(ask_learned("budgets"))
+
+
+def test_stages_of_learning_have_titles_and_colours_of_their_own():
+    rows = [
+        {"method": "ties", "stage": stage, "amortized_seconds": 1.0}
+        for stage in ("merge", "learn", "few_shot")
+    ]
+    drawn = bills.stages(rows, ["ties"]).data
+    assert [trace.name for trace in drawn] == ["few-shot", "learn", "merge"]
+    assert len({trace.marker.color for trace in drawn} & {*STAGES.values()}) == 3
+
+
+def test_models_for_reference_that_were_trained_on_few_examples_have_titles():
+    assert title("few_shot") == "Few-shot multitask"
+    assert title("few_shot_average") == "Few-shot from the average"
 
 
 def test_a_mark_is_put_once_taken_off_and_explained_where_it_is():
