@@ -1,6 +1,5 @@
 """An experiment turned into steps: what has to be made, and from what."""
 
-
 from mergegrid.canonical import JSON
 from mergegrid.experiment import Experiment
 from mergegrid.grid import Cell, Choosers, expand

@@ -157,9 +157,7 @@ class Measured:
             MissingPrerequisiteError: if one is not.
         """
         needs = [
-            need
-            for need in (*FROM_DATA, *OF_ALL)
-            if need in method.needs_of(options)
+            need for need in (*FROM_DATA, *OF_ALL) if need in method.needs_of(options)
         ]
         for need in needs:
             sources = self.sources.get(need)
