@@ -182,9 +182,9 @@ def test_without_rows_there_are_only_axes(name):
 def test_shares_of_coefficients_are_counted_and_so_is_what_a_bound_stops(ask_learned):
     adamerging, supermerge = ask_learned("coefficient_spread")
     assert adamerging["method"] == ADAMERGING
-    # From .7 down by .5 for each parameter: .7, .2, -.3, -.8.
-    assert (adamerging["negative"], adamerging["near_zero"]) == (0.5, 0)
-    assert adamerging["near_bound"] == 0
+    # From 1.5 down by .5 for each parameter: 1.5, 1, .5, 0.
+    assert (adamerging["negative"], adamerging["near_zero"]) == (0, 0.25)
+    assert adamerging["near_bound"] == 0.5
     # 1.2, .7, .2, -.3: the first is beyond the bound of the hyperbolic tangent.
     assert (supermerge["negative"], supermerge["near_bound"]) == (0.25, 0.25)
     text = spread_table([adamerging, supermerge])
@@ -237,9 +237,7 @@ MARKED = (
     "costs",
     "stages",
     "memory_peaks",
-    "cells",
     "bootstrap",
-    "paired",
     "budgets",
     "coefficients",
     "learning",
@@ -258,8 +256,29 @@ def test_every_answer_marks_the_methods_that_have_seen_the_test_inputs(
 
 
 def test_other_experts_whose_merge_has_not_seen_them_are_not_marked(ask_learned):
-    names = {row["method"] for row in ask_learned("leaderboard", subset=2)}
-    assert names == {unmarked(name) for name in names}
+    for question in ("leaderboard", "tasks", "paired"):
+        names = {row["method"] for row in ask_learned(question, subset=2)}
+        assert "adamerging" in names
+        assert names == {unmarked(name) for name in names}
+
+
+def test_a_list_of_merges_marks_each_by_its_own_options(ask_learned):
+    marks = {
+        row["size"]: row["method"]
+        for row in ask_learned("cells")
+        if unmarked(row["method"]) == "adamerging"
+    }
+    assert marks == {2: "adamerging", 3: ADAMERGING}
+
+
+def test_what_is_about_all_sizes_marks_what_has_seen_the_inputs_at_any(ask_learned):
+    found = {(row["method"], row["size"]) for row in ask_learned("scaling")}
+    assert {(ADAMERGING, 2), (ADAMERGING, 3)} <= found
+
+
+def test_the_best_method_that_others_are_compared_with_is_marked_too(ask_learned):
+    assert {row["best"] for row in ask_learned("paired")} == {ADAMERGING}
+    assert ADAMERGING in {row["other"] for row in ask_learned("bootstrap")}
 
 
 def test_a_marked_method_can_be_asked_about(learning_database):
@@ -293,12 +312,10 @@ def pages(learning_database, small, tmp_path_factory):
     for database, name in ((learning_database, "learned"), (small, "small")):
         path = tmp_path_factory.mktemp("reports") / "report.html"
         write_report(database, name, path)
-        parts = re.findall(
-            r'<section id="(\w+)">(.*?)</section>',
-            path.read_text(encoding="utf-8"),
-            re.DOTALL,
-        )
-        found[name] = dict(parts)
+        text = path.read_text(encoding="utf-8")
+        parts = re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.DOTALL)
+        (header,) = re.findall(r"<header>(.*?)</header>", text, re.DOTALL)
+        found[name] = dict(parts) | {"header": header}
     return found
 
 
@@ -309,6 +326,7 @@ def test_a_report_has_sections_about_learning_if_something_was_learned(pages):
 
 def test_every_section_that_shows_a_marked_method_says_what_the_mark_means(pages):
     shown = {name: title(ADAMERGING) in text for name, text in pages["learned"].items()}
+    assert shown["header"]
     assert shown["leaderboard"]
     assert shown["tasks"]
     assert shown["trade_off"]

@@ -87,6 +87,7 @@ def look(step, updates, node="", **columns):
 def budgets(ask, rows, **document):
     sql = "SELECT method, labelled, unlabelled FROM budgets WHERE subset = 1"
     found = ask(rows, sql, **document)
+    assert len({row["method"] for row in found}) == len(found)
     return {row["method"]: (row["labelled"], row["unlabelled"]) for row in found}
 
 
@@ -234,6 +235,7 @@ def test_curves_are_of_every_recipe_and_say_which_was_chosen(ask, merge, step):
     rows += [
         look("ls", 10, loss=0.5, labels=0.2, collapsed=["a/1"]),
         look("ls", 0, labels=1.0, collapsed=["a/1"]),
+        look("ls", 5, loss=0.7, labels=0.6, collapsed=["a/1"]),
         look("lt", 0, node="a/1+b/2", held_out=2.0),
     ]
     found = ask(
@@ -244,6 +246,7 @@ def test_curves_are_of_every_recipe_and_say_which_was_chosen(ask, merge, step):
     assert [tuple(row.values()) for row in found] == [
         ("steps 60", "a/1+b/2", 0, None, None, [], False),
         ("steps 70", "", 0, None, 1.0, ["a/1"], True),
+        ("steps 70", "", 5, 0.7, 0.6, ["a/1"], True),
         ("steps 70", "", 10, 0.5, 0.2, ["a/1"], True),
     ]
 
@@ -325,3 +328,15 @@ def test_a_few_shot_models_labels_are_of_the_split_that_the_experiment_says(
     for scale in (0.1, 0.2):
         rows += merge(f"t{scale}", "ties", ["fs"], options={"scale": scale})
     assert budgets(ask, rows, few_shot=split)["ties"] == (labels, 0)
+
+
+def test_what_learning_takes_is_of_the_chosen_recipe_alone(ask, merge, step):
+    rows = []
+    for name, seconds, validation in (("s", 7, 60), ("t", 9, 70)):
+        rows += step(f"l{name}", "learn", seconds=seconds, labelled=40)
+        options = {"steps": seconds}
+        rows += merge(
+            name, "supermerge", [f"l{name}"], options=options, validation=validation
+        )
+    sql = "SELECT seconds FROM learning_costs WHERE stage = 'learn'"
+    assert ask(rows, sql) == [{"seconds": 9}]
