@@ -27,7 +27,9 @@ def ahead(rows: Rows, role: str) -> go.Figure:
     methods = list(dict.fromkeys(row["method"] for row in shown))
     names = [title(method) for method in methods]
     found = {(row["method"], row["other"]): row for row in shown}
-    figure = empty_figure("", "", height=150 + 26 * len(methods))
+    # Names stand at 45 degrees, a letter some 5 pixels high.
+    above = max(116, 20 + 5 * max(map(len, names)))
+    figure = empty_figure("", "", height=34 + above + 26 * len(methods))
     lines = [[found.get((one, other)) for other in methods] for one in methods]
     figure.add_heatmap(
         z=[[None if r is None else 100 * r["ahead"] for r in line] for line in lines],
@@ -61,7 +63,7 @@ def ahead(rows: Rows, role: str) -> go.Figure:
     figure.update_yaxes(
         autorange="reversed", showgrid=False, ticks="", automargin=True, dtick=1
     )
-    figure.update_layout(margin={"t": 116, "b": 4, "l": 10, "r": 64})
+    figure.update_layout(margin={"t": above, "b": 4, "l": 10, "r": 64})
     return figure
 
 
