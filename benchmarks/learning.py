@@ -32,7 +32,7 @@ WAYS = ("held", "streamed", "graph")
 
 WIDTH, LAYERS, BATCH = 512, 7, 8
 
-ROWS = "  {:<10} {:>12} {:>14} {:>16}\n"
+ROWS = "  {:<10} {:>12} {:>16}\n"
 
 
 class Tower(nn.Module):
@@ -119,7 +119,6 @@ def measure(directory: Path, way: str, experts: int, updates: int) -> None:
         ROWS.format(
             way,
             f"{usage.cpu_seconds / updates:.2f}",
-            f"{usage.peak_bytes / 1e6:,.0f}",
             f"{_resident() / 1e6:,.0f}",
         )
     )
@@ -170,7 +169,7 @@ def main() -> None:
     if not (chosen.directory / f"{chosen.experts - 1}.safetensors").is_file():
         make_models(chosen.directory, chosen.experts)
     sys.stdout.write(f"{machine()}\n")
-    sys.stdout.write(ROWS.format("", "CPU s/update", "rise, MB", "whole process, MB"))
+    sys.stdout.write(ROWS.format("", "CPU s/update", "process, MB"))
     sys.stdout.flush()
     for way in WAYS:
         counts = ["--experts", str(chosen.experts), "--updates", str(chosen.updates)]
