@@ -12,8 +12,10 @@ STATE := $(CURDIR) $(TOOLS) $(shell cat Makefile pyproject.toml constraints.txt 
 demo: env ## run the embedded experiment and show the answer
 	$(BIN)/python -m flows run configs/experiments/glyphs.yaml
 
+# Two at a time: most of what is slow waits, or uses one core. A file's tests share what
+# they make, so they stay together.
 test: check ## lint, types and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: env
 	$(BIN)/ruff format --check .
