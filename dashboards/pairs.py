@@ -28,7 +28,7 @@ def ahead(rows: Rows, role: str) -> go.Figure:
     names = [title(method) for method in methods]
     found = {(row["method"], row["other"]): row for row in shown}
     # Names stand at 45 degrees, a letter some 5 pixels high.
-    above = max(116, 20 + 5 * max(map(len, names)))
+    above = max(116, 20 + 5 * max(map(len, names), default=0))
     figure = empty_figure("", "", height=34 + above + 26 * len(methods))
     lines = [[found.get((one, other)) for other in methods] for one in methods]
     figure.add_heatmap(
