@@ -107,7 +107,7 @@ def measure(directory: Path, way: str, experts: int, updates: int) -> None:
         )
 
         def update() -> object:
-            return merged.gradient(coefficients, [lambda module: loss(module(batch))])
+            return merged.gradient(coefficients, lambda module: loss(module(batch)))
 
     def all_updates() -> None:
         for _ in range(updates):

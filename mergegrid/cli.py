@@ -63,35 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     merging = commands.add_parser(
         "merge", help="merge models as a recipe file, or one of mergekit's, says"
     )
-    merging.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
-    merging.add_argument("out", type=Path, metavar="OUT_DIR", nargs="?")
-    merging.add_argument(
-        "--force", action="store_true", help="replace OUT_DIR, if it is there"
-    )
-    merging.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="say what would be done and what stands in its way; write nothing",
-    )
+    _take_recipe(merging)
     merging.set_defaults(run=_merge)
 
     compressing = commands.add_parser(
         "compress", help="put experts into one task vector and a mask for each"
     )
-    compressing.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
-    compressing.add_argument("out", type=Path, metavar="OUT_DIR", nargs="?")
+    _take_recipe(compressing)
     compressing.add_argument(
         "--with-pretrained",
         action="store_true",
         help="store the pretrained model in it, instead of where it is",
-    )
-    compressing.add_argument(
-        "--force", action="store_true", help="replace OUT_DIR, if it is there"
-    )
-    compressing.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="say what would be done and what stands in its way; write nothing",
     )
     compressing.set_defaults(run=_compress)
 
@@ -104,9 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     restoring.add_argument(
         "--pretrained", metavar="MODEL", help="where the pretrained model is now"
     )
-    restoring.add_argument(
-        "--force", action="store_true", help="replace OUT_DIR, if it is there"
-    )
+    _allow_force(restoring)
     restoring.add_argument(
         "--list", action="store_true", help="say what there is, and restore nothing"
     )
@@ -124,6 +104,23 @@ def _parser() -> argparse.ArgumentParser:
     inspecting.add_argument("other", nargs="?", metavar="OTHER_DIR")
     inspecting.set_defaults(run=_inspect)
     return parser
+
+
+def _take_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", nargs="?")
+    _allow_force(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done and what stands in its way; write nothing",
+    )
+
+
+def _allow_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="replace OUT_DIR, if it is there"
+    )
 
 
 def _merge(chosen: argparse.Namespace) -> str:

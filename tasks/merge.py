@@ -26,7 +26,7 @@ from tasks.choose import best_options
 from tasks.evaluate import evaluate_as
 from tasks.progress import News, tell
 from tasks.record import cell_row, score_rows
-from tasks.statistics import joint_keys, read_statistics
+from tasks.statistics import joint_keys, read_joint, read_statistics
 from tasks.step import work_task
 from tasks.stored import merged_parts, storage_rows
 from tasks.workspace import Workspace
@@ -60,14 +60,12 @@ def _merge_and_score(workspace: Workspace, entries: Sequence[Scored]) -> None:
             if task.name in keys_of
         }
         pretrained = workspace.parameters(workspace.steps.pretrained.key)
-        groups = _groups(entries)
-        statistics = {
-            name: read_statistics(workspace, group) for name, group in groups.items()
-        }
+        measured = read_statistics(workspace, entries)
         model = workspace.model()
     shared = loading.share(len(entries))
-    for name, group in groups.items():
+    for group in _groups(entries):
         seed = group[0].cell.seed
+        statistics = {**measured, **read_joint(workspace, group[0])}
         # Two cells that waited for a scale may turn out to be one merge.
         merges: dict[str, tuple[Recipe, list[Scored]]] = {}
         for entry in group:
@@ -81,7 +79,7 @@ def _merge_and_score(workspace: Workspace, entries: Sequence[Scored]) -> None:
             {name: expert for name, expert in experts.items() if name in together},
             recipes,
             pretrained,
-            statistics[name],
+            statistics,
             subsets=subsets,
             seed=seed,
             device=workspace.device,
@@ -97,20 +95,20 @@ def _merge_and_score(workspace: Workspace, entries: Sequence[Scored]) -> None:
                 recipe,
                 experts,
                 pretrained,
-                statistics[name],
+                statistics,
                 subset=alike[0].models,
                 seed=seed,
             )
             _score(workspace, model, recipe, alike, of_recipe, shared, parts)
 
 
-def _groups(entries: Sequence[Scored]) -> dict[object, list[Scored]]:
+def _groups(entries: Sequence[Scored]) -> Iterable[list[Scored]]:
     """Sort cells by what they have in common: a seed, and what is of all experts."""
     groups: dict[object, list[Scored]] = {}
     for entry in sorted(entries, key=lambda entry: entry.cell.seed):
         key = entry.cell.seed, joint_keys(entry)
         groups.setdefault(key, []).append(entry)
-    return groups
+    return groups.values()
 
 
 def _name(recipe: Recipe, experts: Iterable[str]) -> str:

@@ -15,19 +15,35 @@ from tasks.workspace import COEFFICIENTS, NORMS, STATISTIC, TRIM, Workspace
 
 
 def read_statistics(workspace: Workspace, entries: Sequence[Scored]) -> Statistics:
-    """Read the statistics that any of some cells needs.
+    """Read what was measured on single experts and any of some cells needs.
 
     Args:
         workspace: the experiment at its root.
-        entries: cells over the same experts; what is of all experts together is the
-            same in all of them.
+        entries: cells over the same experts.
 
     Returns:
         Kind of statistic to expert to value.
     """
     found: dict[Need, dict[str, Any]] = {}
     for entry in entries:
-        read_into(found, workspace, entry.statistics, entry.cell.options)
+        single = {k: v for k, v in entry.statistics.items() if TOGETHER not in v}
+        read_into(found, workspace, single, entry.cell.options)
+    return found
+
+
+def read_joint(workspace: Workspace, entry: Scored) -> Statistics:
+    """Read what a cell takes that is of all its experts together.
+
+    Args:
+        workspace: the experiment at its root.
+        entry: the cell, or any other with the same `joint_keys`.
+
+    Returns:
+        Kind of statistic to `TOGETHER` to value.
+    """
+    found: dict[Need, dict[str, Any]] = {}
+    joint = {k: v for k, v in entry.statistics.items() if TOGETHER in v}
+    read_into(found, workspace, joint, entry.cell.options)
     return found
 
 

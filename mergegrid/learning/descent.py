@@ -81,7 +81,7 @@ def descend(
     parametrization: Parametrization,
     initial: float,
     how: Descent,
-    losses_of: Callable[[int], Sequence[LossOnModel]],
+    loss_of: Callable[[int], LossOnModel],
     look: Callable[[], Seen],
     *,
     checkpoint: Checkpoint,
@@ -98,8 +98,7 @@ def descend(
         parametrization: how coefficients follow from what is learned.
         initial: every coefficient at the start.
         how: optimizer, updates, stopping.
-        losses_of: gives the losses of one update, by its number; their sum is descended
-            on.
+        loss_of: gives the loss of one update, by its number.
         look: tells how the model does as it is merged.
         checkpoint: where to go on from, and what is kept at every look.
         progress: told about every update.
@@ -126,7 +125,7 @@ def descend(
     since: list[float] = []
     while state.step < how.steps and not state.is_stopped:
         coefficients = parametrization.coefficients(state.free)
-        loss, slope = model.gradient(coefficients.detach(), losses_of(state.step))
+        loss, slope = model.gradient(coefficients.detach(), loss_of(state.step))
         if not math.isfinite(loss) or not bool(torch.isfinite(slope).all()):
             raise InputError(
                 f"The loss became {loss} at update {state.step + 1}; lower the "

@@ -10,6 +10,7 @@ the graph: the model is run as it is, and the gradient of each of its tensors is
 to one number per expert as soon as it is there, and given up.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -18,7 +19,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from mergegrid.learning.coefficients import Coefficients
-from mergegrid.suites.examples import Batch, Examples
+from mergegrid.suites.examples import Batch, Concatenation, Examples
 
 Loss = Callable[[nn.Module, Batch], Float[Tensor, " example"]]
 """Gives one number for each example of a batch."""
@@ -99,6 +100,17 @@ class MergedModel:
         examples = {task: self.examples[task] for task in tasks}
         return MergedModel(self.model, self._pretrained, directions, examples)
 
+    def pooled(self) -> tuple[Examples, dict[str, int]]:
+        """Put the examples of all tasks one after the other.
+
+        Returns:
+            The examples; the number of each task's first one among them.
+        """
+        sizes = [len(examples) for examples in self.examples.values()]
+        firsts = itertools.accumulate(sizes[:-1], initial=0)
+        pool = Concatenation([*self.examples.values()])
+        return pool, dict(zip(self.examples, firsts, strict=True))
+
     def batch(self, examples: Examples, indices: Tensor) -> Batch:
         """Fetch examples to where the model is.
 
@@ -130,19 +142,16 @@ class MergedModel:
     def gradient(
         self,
         coefficients: Coefficients,
-        losses: Iterable[Callable[[nn.Module], Float[Tensor, ""]]],
+        loss: Callable[[nn.Module], Float[Tensor, ""]],
     ) -> tuple[float, Float64[Tensor, "tensor expert"]]:
-        """Differentiate a sum of losses with respect to the coefficients.
-
-        Each loss is differentiated before the next one is computed, so that only one
-        set of activations is in memory.
+        """Differentiate a loss with respect to the coefficients.
 
         Args:
             coefficients: where to differentiate; the model is merged with them.
-            losses: each gives a number for the model.
+            loss: gives a number for the model.
 
         Returns:
-            The sum of the losses, and its gradient.
+            The loss, and its gradient.
         """
         self.merge(coefficients)
         found = torch.zeros(len(self.names), len(self.experts), dtype=torch.float64)
@@ -161,16 +170,13 @@ class MergedModel:
             parameter.register_post_accumulate_grad_hook(reduce(number, name))
             for number, (name, parameter) in enumerate(self._parameters.items())
         ]
-        total = 0.0
         try:
-            for loss in losses:
-                value = loss(self.model)
-                value.backward()
-                total += value.item()
+            value = loss(self.model)
+            value.backward()
         finally:
             for hook in hooks:
                 hook.remove()
-        return total, found
+        return value.item(), found
 
     @torch.no_grad()
     def losses(

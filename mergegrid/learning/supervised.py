@@ -1,6 +1,6 @@
 """Supervised learning of coefficients, which SuperMerge and its tree have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from mergegrid.learning.merged_model import MergedModel
 from mergegrid.learning.objectives import negative_log_likelihood
 from mergegrid.learning.sampling import Share, batch_of, draw_share
 from mergegrid.likelihood import Positions
-from mergegrid.suites.examples import Batch, Concatenation
+from mergegrid.suites.examples import Batch
 from mergegrid.suites.suite import Progress
 
 MOST_AT_ONCE = 256
@@ -91,17 +91,18 @@ def learn_supervised(
         The coefficients; the examples that gradients were taken of; those that were
         looked at.
     """
-    pool = Concatenation([model.examples[task] for task in model.tasks])
-    learned, held_out = _in_pool(model, shares)
+    pool, first = model.pooled()
+    learned = torch.cat([shares[task].learned + first[task] for task in first])
+    held_out = [shares[task].held_out + first[task] for task in first]
 
     def loss(module: nn.Module, batch: Batch) -> Tensor:
         return negative_log_likelihood(module, batch, how.positions)
 
-    def losses_of(step: int) -> Sequence[LossOnModel]:
+    def loss_of(step: int) -> LossOnModel:
         order = f"pool {node}"
         drawn = batch_of(step, len(learned), how.batch_size, seed=seed, of=order)
         batch = model.batch(pool, learned[drawn])
-        return [lambda module: loss(module, batch).mean()]
+        return lambda module: loss(module, batch).mean()
 
     def look() -> Seen:
         if not how.holdout:
@@ -116,7 +117,7 @@ def learn_supervised(
         parametrization,
         initial,
         descent,
-        losses_of,
+        loss_of,
         look,
         checkpoint=checkpoint,
         progress=progress,
@@ -125,17 +126,3 @@ def learn_supervised(
     gradients = found.steps * min(how.batch_size, len(learned))
     looked = len(found.history) * sum(map(len, held_out))
     return found, gradients, looked
-
-
-def _in_pool(
-    model: MergedModel, shares: Mapping[str, Share]
-) -> tuple[Tensor, list[Tensor]]:
-    """Number the examples of all tasks one after the other: learned, held out."""
-    learned: list[Tensor] = []
-    held_out: list[Tensor] = []
-    first = 0
-    for task in model.tasks:
-        learned.append(shares[task].learned + first)
-        held_out.append(shares[task].held_out + first)
-        first += len(model.examples[task])
-    return torch.cat(learned), held_out

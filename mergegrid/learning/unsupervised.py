@@ -1,6 +1,5 @@
 """Learning coefficients from inputs alone: the model is to be sure of its answers."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from mergegrid.learning.learned import Checkpoint, Learned
 from mergegrid.learning.merged_model import MergedModel
 from mergegrid.learning.objectives import effective_labels, entropy, first_answers
 from mergegrid.learning.sampling import batch_of, draw_share
-from mergegrid.suites.examples import Batch, Concatenation
+from mergegrid.suites.examples import Batch
 from mergegrid.suites.suite import Progress
 
 MOST_LOOKED_AT = 256
@@ -73,12 +72,9 @@ def learn_unsupervised(
         for task, found in model.examples.items()
     }
     labels: list[dict[str, float]] = []
+    pool, first = model.pooled()
 
-    pool = Concatenation([model.examples[task] for task in inputs])
-    ends = itertools.accumulate(len(model.examples[task]) for task in inputs)
-    first = dict(zip(inputs, [0, *ends], strict=False))
-
-    def losses_of(step: int) -> Sequence[LossOnModel]:
+    def loss_of(step: int) -> LossOnModel:
         drawn = {
             task: indices[
                 batch_of(step, len(indices), how.batch_size, seed=seed, of=task)
@@ -87,7 +83,7 @@ def learn_unsupervised(
         }
         together = torch.cat([drawn[task] + first[task] for task in drawn])
         batch = model.batch(pool, together)
-        return [_mean_entropy(batch, [len(own) for own in drawn.values()])]
+        return _mean_entropy(batch, [len(own) for own in drawn.values()])
 
     def look() -> Seen:
         labels.append({task: _labels(model, task, inputs[task]) for task in inputs})
@@ -103,7 +99,7 @@ def learn_unsupervised(
         parametrization,
         initial,
         descent,
-        losses_of,
+        loss_of,
         look,
         checkpoint=checkpoint,
         progress=progress,
